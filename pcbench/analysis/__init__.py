@@ -1,0 +1,1 @@
+"""From records to answers: metrics, statistics, comparison. Pure functions over tidy data frames."""

@@ -1,0 +1,1 @@
+"""The command line: one module per verb, which turns arguments into calls and results into text."""

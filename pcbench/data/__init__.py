@@ -1,0 +1,1 @@
+"""Images, labels, stable ids, fingerprints."""

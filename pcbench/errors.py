@@ -1,0 +1,30 @@
+"""The two ways in which pcbench says no."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input: one line that says what is wrong and what would be right. The command line exits with 2."""
+
+
+class RunError(Exception):
+    """A run failed on its way; what was finished is kept. The command line exits with 1."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a "no such name" message: the closest known names, or all of them when none is close.
+
+    >>> did_you_mean("pvg16", ["pvgg16", "resnet18"])
+    'did you mean pvgg16?'
+    >>> did_you_mean("x", ["pvgg16", "resnet18"])
+    'known: pvgg16, resnet18'
+    """
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    if not names:
+        return "there is none"
+    shown = names if len(names) <= 24 else [*names[:24], "..."]
+    return f"known: {', '.join(shown)}"

@@ -1,0 +1,1 @@
+"""Plan, cells, evaluation, engines, resume: the sweep itself."""

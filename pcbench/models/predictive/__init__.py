@@ -1,0 +1,1 @@
+"""Predictive-coding networks: configuration, PCoders, the unrolled network."""

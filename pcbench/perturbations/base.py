@@ -1,0 +1,79 @@
+"""The interface between a condition and the images: what is perturbed, where, and with which random numbers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pcbench.models.base import TemporalClassifier
+from pcbench.registry import Registry
+from pcbench.suites.condition import Condition
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a perturbation may look at besides the images.
+
+    Attributes:
+        ids: B stable image ids; key every random number with (seed, id, condition).
+        labels: (B,) int64, on the images' device.
+        seed: of the run.
+        model: the model under test, in eval mode, on the images' device: attacks need its gradients, noise in
+            normalised units its standard deviation.
+        timesteps: T of the run.
+    """
+
+    ids: list[str]
+    labels: Tensor
+    seed: int
+    model: TemporalClassifier
+    timesteps: int
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Perturbed images, and what a record should say about each besides the prediction.
+
+    Attributes:
+        images: (B, C, H, W) float. In [0, 1], but for noise that is defined in normalised units.
+        columns: name -> (B,) tensor: further columns of the records ("attacked", "distance").
+    """
+
+    images: Tensor
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Perturbation(ABC):
+    """A kind of perturbation, made for one condition. Immutable and picklable: it travels to worker processes.
+
+    Exactly one of the two methods is overridden, or neither for clean images:
+    - `on_uint8` needs no model; it runs in worker processes (or on the model's device), before the conversion to
+      float, and its result is shared by all the models of a run.
+    - `on_float` runs beside the model.
+
+    Attributes:
+        condition: the condition that it was made for.
+        shared: True when the result does not depend on the model.
+    """
+
+    shared = True
+
+    def __init__(self, condition: Condition) -> None:
+        self.condition = condition
+
+    @classmethod
+    @abstractmethod
+    def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
+        """The conditions that one [[perturbations]] table of a suite file describes. Raises UserError."""
+
+    def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
+        """(B, H, W, 3) uint8 -> the same form."""
+        return images
+
+    def on_float(self, images: Tensor, context: Context) -> Perturbed:
+        """(B, C, H, W) float in [0, 1] -> Perturbed."""
+        return Perturbed(images)
+
+
+KINDS = Registry[type[Perturbation]]("kind of perturbation", package="pcbench.perturbations")

@@ -1,0 +1,1 @@
+"""Training recipes: feedback weights, hyperparameters, HaH, recurrent networks, baselines."""
