@@ -67,6 +67,22 @@ class Perturbation(ABC):
     def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
         """The conditions that one [[perturbations]] table of a suite file describes. Raises UserError."""
 
+    @classmethod
+    def for_model(cls, condition: Condition, model: TemporalClassifier, timesteps: int) -> list[Condition]:
+        """The condition as it applies to one model: itself, or several ("an attack at every timestep").
+
+        Called when a run is planned, once for each model and condition of this kind, before anything is written.
+
+        Args:
+            condition: one that `conditions` returned, with the run's options merged into its params.
+            model: the model under test.
+            timesteps: T of the run; 0 for a model without dynamics.
+
+        Raises:
+            UserError: the condition makes no sense for this model (a timestep beyond T, too few classes).
+        """
+        return [condition]
+
     def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
         """(B, H, W, 3) uint8 -> the same form."""
         return images
