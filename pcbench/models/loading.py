@@ -59,6 +59,9 @@ def find_model(name: str) -> tuple[ModelSpec, dict[str, object]]:
 def choose(name: str, weights: str | None = None, **options: object) -> Choice:
     """Find a model and settle its weights: the named tag, or the first whose files are at hand.
 
+    Files that are missing are downloaded, where their library does that, when the user named the tag or when no
+    weights at all are at hand.
+
     Raises:
         UserError: unknown model, tag or option; or no weights at hand, with what is missing and what runs instead.
     """
@@ -73,10 +76,7 @@ def choose(name: str, weights: str | None = None, **options: object) -> Choice:
     if weights is not None:
         if weights not in tags:
             raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, [*tags, RANDOM])}")
-        missing = tags[weights].missing()
-        if missing:
-            raise UserError(f"{spec.name}, weights {weights!r}: missing {'; '.join(missing)}{_instead(spec)}")
-        return Choice(spec, tags[weights], merged)
+        return Choice(spec, _fetched(spec, tags[weights]), merged)
     first_missing = spec.weights[0].missing()
     for entry in spec.weights:
         if entry.missing():
@@ -86,7 +86,20 @@ def choose(name: str, weights: str | None = None, **options: object) -> Choice:
             notice = f"{spec.name}: using weights {entry.tag!r}, since {spec.weights[0].tag!r} is not at hand: missing "
             notice += "; ".join(first_missing)
         return Choice(spec, entry, merged, notice)
-    raise UserError(f"{spec.name} has no weights at hand: missing {'; '.join(first_missing)}{_instead(spec)}")
+    return Choice(spec, _fetched(spec, spec.weights[0]), merged)
+
+
+def _fetched(spec: ModelSpec, weights: Weights) -> Weights:
+    """The weights, once every file of them is there."""
+    problems = []
+    for source in weights.sources.values():
+        try:
+            source.path()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError(f"{spec.name}, weights {weights.tag!r}: {'; '.join(problems)}{_instead(spec)}")
+    return weights
 
 
 def _instead(spec: ModelSpec) -> str:

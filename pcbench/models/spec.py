@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from pcbench.models.base import Preprocessing, TemporalClassifier
@@ -16,6 +17,9 @@ class WeightSource(Protocol):
 
     def describe(self) -> str:
         """One line: which file, where it is looked for, and how to get it."""
+
+    def path(self) -> Path:
+        """The file, verified; downloaded first where its library does that. Raises UserError when it cannot be had."""
 
 
 @dataclass(frozen=True)
