@@ -1,1 +1,13 @@
-"""The 19 corruptions of ImageNet-C."""
+"""The corruptions of ImageNet-C: a fast, reproducible engine and the public package as its reference."""
+
+from pcbench.perturbations.corruptions.constants import (
+    BENCHMARK_NAMES,
+    EXTRA_NAMES,
+    GROUPS,
+    NAMES,
+    SEVERITIES,
+    Variant,
+)
+from pcbench.perturbations.corruptions.engine import BACKENDS, corrupt
+
+__all__ = ["BACKENDS", "BENCHMARK_NAMES", "EXTRA_NAMES", "GROUPS", "NAMES", "SEVERITIES", "Variant", "corrupt"]

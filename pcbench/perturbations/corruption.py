@@ -1,0 +1,75 @@
+"""The perturbation kind "corruption": the corruptions of ImageNet-C and CIFAR-C as conditions of a suite."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.perturbations.base import KINDS, Perturbation
+from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, CONSTANTS, GROUPS, NAMES, SEVERITIES
+from pcbench.suites.condition import Condition
+
+_BACKENDS = ("native", "reference")
+_KEYS = {"kind", "names", "severities", "variant", "backend", "jpeg85"}
+
+
+class Corruption(Perturbation):
+    """One corruption at one severity.
+
+    A table of a suite file has the keys (all optional):
+    - names: corruptions; the 15 of the benchmark when absent.
+    - severities: of 1-5; all five when absent.
+    - variant: "auto" (default), "imagenet-c" or "cifar-c": the severity constants.
+    - backend: "native" or "reference" (default).
+    - jpeg85: true saves and loads each image as JPEG of quality 85, as the published ImageNet-C did; default false.
+    """
+
+    @classmethod
+    def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
+        """One condition for each name and severity, names first. Raises UserError for what it does not know."""
+        for unknown in sorted(set(table) - _KEYS):
+            raise UserError(f"suite {suite}: a corruption table has no key {unknown!r}; {did_you_mean(unknown, _KEYS)}")
+        names = _choices(suite, "corruption", table.get("names", list(BENCHMARK_NAMES)), NAMES)
+        severities = _choices(suite, "severity", table.get("severities", list(SEVERITIES)), SEVERITIES)
+        variant = _choice(suite, "variant", table.get("variant", "auto"), ("auto", *CONSTANTS))
+        backend = _choice(suite, "backend", table.get("backend", "reference"), _BACKENDS)
+        jpeg85 = table.get("jpeg85", False)
+        if not isinstance(jpeg85, bool):
+            raise UserError(f"suite {suite}: jpeg85 is true or false, not {jpeg85!r}")
+        params = {"variant": variant, "backend": backend, "jpeg85": jpeg85}
+        return [
+            Condition(suite, "corruption", str(name), GROUPS[str(name)], float(str(severity)), params)
+            for name in names
+            for severity in severities
+        ]
+
+    def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
+        """(B, H, W, 3) uint8 -> the same form, on the same device."""
+        from pcbench.perturbations.corruptions import corrupt
+
+        condition = self.condition
+        return corrupt(
+            images,
+            condition.perturbation,
+            int(condition.severity),
+            seed=seed,
+            ids=ids,
+            jpeg85=bool(condition.params["jpeg85"]),
+            backend=str(condition.params["backend"]),
+            variant=str(condition.params["variant"]),
+        )
+
+
+def _choice(suite: str, what: str, value: object, known: tuple[object, ...]) -> object:
+    if value not in known or isinstance(value, bool):
+        raise UserError(f"suite {suite}: no {what} {value!r}; {did_you_mean(str(value), map(str, known))}")
+    return value
+
+
+def _choices(suite: str, what: str, values: object, known: tuple[object, ...]) -> list[object]:
+    if not isinstance(values, list) or not values:
+        raise UserError(f"suite {suite}: a list of at least one {what} is wanted, not {values!r}")
+    return [_choice(suite, what, value, known) for value in values]
+
+
+KINDS.register("corruption", Corruption)

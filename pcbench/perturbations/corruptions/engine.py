@@ -1,0 +1,108 @@
+"""`corrupt`: one corruption at one severity of a batch of images."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.perturbations.corruptions.constants import CONSTANTS, NAMES, SEVERITIES, Variant
+
+Images = TypeVar("Images", Tensor, npt.NDArray[Any])
+BACKENDS = ("reference",)
+DISK_QUALITY = 85  # the JPEG quality that the images of ImageNet-C were saved with
+
+
+def corrupt(
+    images: Images,
+    name: str,
+    severity: int,
+    *,
+    seed: int = 0,
+    ids: Sequence[str | int] | None = None,
+    jpeg85: bool = False,
+    backend: str = "reference",
+    variant: str = "auto",
+) -> Images:
+    """Corrupt a batch of images.
+
+    Args:
+        images: (B, H, W, 3) uint8, array or tensor of any device; H and W at least 32.
+        name: one of the 19 names in `NAMES`.
+        severity: 1 to 5.
+        seed: of the run.
+        ids: B image ids; 0..B-1 when None. An id counts as its text: 7 and "7" are the same image.
+        jpeg85: save and load each result as JPEG of quality 85, as the images of the published ImageNet-C were. That
+            takes about a quarter of the noise away: results with and without it do not compare.
+        backend: "native", or "reference": the `imagecorruptions` package, which has the constants of ImageNet-C only
+            and whose elastic_transform and frost are not those of ImageNet-C.
+        variant: the severity constants: "imagenet-c", "cifar-c", or "auto": for the native backend "cifar-c" at
+            32 x 32 pixels, else "imagenet-c".
+
+    Returns:
+        The form, shape and device of `images`. Image i depends on (seed, ids[i], name, severity) and its own pixels
+        alone: not on the batch, the order, the number of workers or the device.
+
+    Raises:
+        UserError: an unknown name, backend or variant, a severity outside 1-5, or images or ids of another form.
+    """
+    _check_choice("corruption", name, NAMES)
+    _check_choice("corruption backend", backend, BACKENDS)
+    _check_choice("corruption variant", variant, ("auto", *CONSTANTS))
+    if isinstance(severity, bool) or severity not in SEVERITIES:
+        raise UserError(f"a corruption's severity is a whole number from 1 to 5, not {severity!r}")
+    _check_images(images)
+    names = [str(i) for i in (range(len(images)) if ids is None else ids)]
+    if len(names) != len(images):
+        raise UserError(f"{len(images)} images need {len(images)} ids, not {len(names)}")
+    severity = int(severity)
+
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    if backend == "reference":
+        if variant == "cifar-c":
+            raise UserError(
+                "the reference backend has the constants of ImageNet-C only; use backend native for cifar-c"
+            )
+        from pcbench.perturbations.corruptions.reference import corrupt_reference
+
+        out = torch.from_numpy(corrupt_reference(tensor.cpu().numpy(), name, severity, seed, names))
+    if jpeg85:
+        out = torch.from_numpy(np.stack([jpeg(image, DISK_QUALITY) for image in out.cpu().numpy()]))
+    out = out.to(tensor.device)
+    return out if isinstance(images, Tensor) else out.numpy()
+
+
+def resolve_variant(variant: str, height: int, width: int) -> Variant:
+    """The constants that "auto" means for images of this size."""
+    if variant == "auto":
+        return "cifar-c" if (height, width) == (32, 32) else "imagenet-c"
+    return "cifar-c" if variant == "cifar-c" else "imagenet-c"
+
+
+def jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """An (H, W, 3) uint8 image, saved as JPEG with Pillow and loaded again."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def _check_choice(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UserError(f"no {what} {value!r}; {did_you_mean(str(value), known)}")
+
+
+def _check_images(images: Tensor | npt.NDArray[Any]) -> None:
+    if not isinstance(images, Tensor | np.ndarray):
+        raise UserError(f"images to corrupt are a NumPy array or a torch tensor, not {type(images).__name__}")
+    dtype, shape = str(images.dtype).removeprefix("torch."), tuple(images.shape)
+    if dtype != "uint8":
+        raise UserError(f"images to corrupt are uint8 in 0..255, not {dtype}")
+    if len(shape) != 4 or shape[3] != 3:
+        raise UserError(f"images to corrupt have the shape (B, H, W, 3), not {shape}")
+    if min(shape[1:3]) < 32:
+        raise UserError(f"images to corrupt are at least 32 x 32 pixels, not {shape[1]} x {shape[2]}")
