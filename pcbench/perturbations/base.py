@@ -52,12 +52,17 @@ class Perturbation(ABC):
       float, and its result is shared by all the models of a run.
     - `on_float` runs beside the model.
 
+    A fresh object is made for each cell; its batches arrive in order, and `report` is asked after the last.
+
     Attributes:
         condition: the condition that it was made for.
         shared: True when the result does not depend on the model.
+        on_device: True when `on_uint8` is fast on an accelerator, so that it runs there, beside the model, instead of
+            in worker processes.
     """
 
     shared = True
+    on_device = False
 
     def __init__(self, condition: Condition) -> None:
         self.condition = condition
@@ -90,6 +95,10 @@ class Perturbation(ABC):
     def on_float(self, images: Tensor, context: Context) -> Perturbed:
         """(B, C, H, W) float in [0, 1] -> Perturbed."""
         return Perturbed(images)
+
+    def report(self) -> Mapping[str, object]:
+        """What run.json says about the cell besides its records (JSON values), after its last batch."""
+        return {}
 
 
 KINDS = Registry[type[Perturbation]]("kind of perturbation", package="pcbench.perturbations")

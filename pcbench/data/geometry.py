@@ -1,0 +1,49 @@
+"""From an image file's pixels to the pixels that a network sees: resize and centre crop, in uint8.
+
+Perturbations act on the result, as ImageNet-C's do, so a run prepares each image once for all its conditions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as transforms
+
+from pcbench.data.images import Image8
+from pcbench.models.base import Interpolation, Preprocessing
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The part of a model's preprocessing that moves pixels: models that share it share prepared images.
+
+    Attributes:
+        size: (height, width) after the crop.
+        resize: length of the short side before the crop; None for images that come in the right size.
+        interpolation: of the resize.
+    """
+
+    size: tuple[int, int]
+    resize: int | None = None
+    interpolation: Interpolation = "bilinear"
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> "Geometry":
+        """The geometry of a model's preprocessing."""
+        return cls(preprocessing.size, preprocessing.resize, preprocessing.interpolation)
+
+    def prepare(self, image: Image8) -> Image8:
+        """Resize the short side and crop the centre: (H, W, 3) -> (*size, 3), uint8.
+
+        A square image whose side lies between the crop and the resize length is taken as already prepared (as copies
+        of ImageNet often are, at 224, 227 or 256 pixels) and only cropped: resizing it once more would blur it.
+        """
+        height, width = image.shape[:2]
+        short = max(self.size) if self.resize is None else max(self.resize, *self.size)
+        if (height, width) == self.size:
+            return image
+        picture = Image.fromarray(image)
+        if height != width or not max(self.size) <= height <= short:
+            picture = transforms.resize(picture, [short], InterpolationMode(self.interpolation), antialias=True)
+        return np.asarray(transforms.center_crop(picture, list(self.size)))
