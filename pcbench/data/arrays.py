@@ -46,7 +46,7 @@ class ArraySet(ImageSet):
 
     def raw(self, index: int) -> bytes:
         """The image's pixels."""
-        return self._images[self.rows[index]].tobytes()
+        return bytes(self._images[self.rows[index]].tobytes())
 
     def decode(self, index: int, raw: bytes) -> Image8:
         """The image's pixels."""

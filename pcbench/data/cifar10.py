@@ -54,7 +54,7 @@ class TorchvisionCifar10(ImageSet):
 
     def raw(self, index: int) -> bytes:
         """The image's pixels."""
-        return self._dataset[0][self.rows[index]].tobytes()
+        return bytes(self._dataset[0][self.rows[index]].tobytes())
 
     def decode(self, index: int, raw: bytes) -> Image8:
         """The image's pixels."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 
 from pcbench.errors import UserError, did_you_mean
 
@@ -11,9 +12,8 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 @cache
 def imagenet_classes() -> Mapping[str, int]:
     """WordNet id -> class index, the canonical list of 1,000 (timm carries it)."""
-    from timm.data import ImageNetInfo
-
-    return {wordnet_id: index for index, wordnet_id in enumerate(ImageNetInfo().label_names())}
+    names = import_module("timm.data").ImageNetInfo().label_names()  # here: importing timm takes a second
+    return {str(wordnet_id): index for index, wordnet_id in enumerate(names)}
 
 
 def class_indices(folders: list[str], where: str) -> tuple[str, dict[str, int]]:

@@ -46,7 +46,7 @@ DATA = Registry[DataSource]("data set", package="pcbench.data")
 FORMS = Registry[DataForm]("form of data", package="pcbench.data")
 
 # What a run takes without --data: the first of its models' label space that is at hand.
-DEFAULTS = {"imagenet": ("imagenet", "samples"), "cifar10": ("cifar10", "samples-cifar10")}
+DEFAULTS: dict[str, tuple[str, ...]] = {"imagenet": ("imagenet", "samples"), "cifar10": ("cifar10", "samples-cifar10")}
 
 
 def list_data() -> list[dict[str, object]]:
