@@ -1,0 +1,283 @@
+"""The pictures of one run: what every run directory gets, whatever its models and suites."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pcbench.analysis.answers import Answers, every
+from pcbench.analysis.statistics import bootstrap, interval, wilson
+from pcbench.figures import style
+from pcbench.results.load import Results
+
+FORMATS = ("png", "svg")
+
+
+def run_figures(results: Results, directory: Path) -> list[Path]:
+    """Draw a run: accuracy against timestep per perturbation, their mean, and accuracy against strength.
+
+    Args:
+        results: of any suites and models; a run that was interrupted is drawn as far as it went.
+        directory: where the files go; made if need be.
+
+    Returns:
+        The files that were written: PNG, SVG and the CSV of what each shows.
+    """
+    files: list[Path] = []
+    if results.records.empty:
+        return files
+    baselines = {model.name: model.baseline for model in results.info.models}
+    with style.style():
+        for suite in dict.fromkeys(results.records["suite"]):
+            systems = every(results.records, suites=[suite])
+            for system in systems:
+                reference = baseline_of(system, systems, baselines.get(system.model))
+                stem = directory / slug(f"{suite}-{system.model}")
+                if len(system.timesteps) > 1:
+                    files += style.save(*over_time(system, reference), stem, FORMATS)
+            if any(len(system.timesteps) > 1 for system in systems):
+                pairs = [
+                    (system, baseline_of(system, systems, baselines.get(system.model)))
+                    for system in systems
+                    if len(system.timesteps) > 1
+                ]
+                files += style.save(*mean_over_time(pairs), directory / slug(f"{suite}-mean"), FORMATS)
+            if systems[0].conditions["perturbation"].duplicated().any():
+                files += style.save(*against_strength(systems), directory / slug(f"{suite}-strength"), FORMATS)
+            elif all(len(system.timesteps) == 1 for system in systems):
+                files += style.save(*bars(systems), directory / slug(f"{suite}-accuracy"), FORMATS)
+    return files
+
+
+def slug(name: str) -> str:
+    """A file name without spaces and signs that some systems refuse.
+
+    >>> slug("clean-timm:resnet18")
+    'clean-timm-resnet18'
+    """
+    return re.sub(r"[^A-Za-z0-9.@_-]+", "-", name)
+
+
+def baseline_of(system: Answers, systems: Sequence[Answers], name: str | None) -> Answers:
+    """What a model is compared with: its feedforward baseline when that is among the systems, else its own t = 0.
+
+    A baseline that lacks some of the model's conditions (the run was interrupted) is none yet.
+    """
+    for other in systems:
+        if other.model == name and other.name[2:] == system.name[2:] and other.conditions.equals(system.conditions):
+            return Answers(other.name, other.conditions, other.images, [0], other.values[:, :, :1])
+    return Answers(system.name, system.conditions, system.images, [0], system.values[:, :, :1])
+
+
+def label_of(reference: Answers, system: Answers) -> str:
+    """How the dashed line is called."""
+    return f"{system.model} at t = 0" if reference.model == system.model else reference.model
+
+
+def over_time(system: Answers, reference: Answers) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy against timestep: one panel for each perturbation, one line for each severity, dashed the baseline.
+
+    Returns:
+        The figure, and a row for each point: perturbation, severity, timestep, accuracy, ci_low, ci_high (Wilson, for
+        each point by itself), baseline, n.
+    """
+    table = cell_accuracies(system)
+    table["baseline"] = np.repeat(100 * reference.values[:, :, 0].mean(axis=1), len(system.timesteps))
+    names = system.perturbations()
+    figure, axes = style.panels(len(names))
+    levels = sorted(system.conditions["severity"].unique())
+    shade = dict(zip(levels, style.shades(len(levels)), strict=True))
+    for name, ax in zip(names, axes, strict=True):
+        for severity, part in table[table["perturbation"] == name].groupby("severity"):
+            ax.plot(part["timestep"], part["accuracy"], color=shade[severity], marker="o", markersize=1.8)
+            ax.axhline(part["baseline"].iloc[0], color=shade[severity], linestyle=(0, (3, 2)), linewidth=0.8)
+        ax.set_title(readable(name))
+        style.timestep_axis(ax, system.timesteps)
+    _label_panels(axes, "timestep", "accuracy (%)")
+    handles = [Line2D([], [], color=shade[level], marker="o", label=f"{level:g}") for level in levels]
+    handles.append(
+        Line2D([], [], color="black", linestyle=(0, (3, 2)), linewidth=0.8, label=label_of(reference, system))
+    )
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 7 if len(names) > 1 else 4),
+        title=strength_name(system) if len(levels) > 1 else None,
+    )
+    figure.suptitle(system.model)
+    return figure, table
+
+
+def cell_accuracies(system: Answers) -> pd.DataFrame:
+    """A row for each condition and timestep: accuracy in percent with its Wilson interval."""
+    steps = len(system.timesteps)
+    correct = system.values.sum(axis=1).ravel()
+    n = system.values.shape[1]
+    low, high = wilson(correct, n)
+    table = system.conditions.loc[np.repeat(system.conditions.index, steps)].reset_index(drop=True)
+    return table.assign(
+        timestep=np.tile(system.timesteps, len(system.conditions)),
+        accuracy=100 * correct / n,
+        ci_low=100 * low,
+        ci_high=100 * high,
+        n=n,
+    )
+
+
+def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd.DataFrame]:
+    """The mean over perturbations against timestep, and its paired difference from the baseline.
+
+    Args:
+        pairs: models with dynamics, each with its baseline.
+
+    Returns:
+        The figure, and a row for each model and timestep: accuracy, ci_low, ci_high, baseline, difference, diff_low,
+        diff_high. Intervals: bootstrap clustered by image; that of the difference is of the paired difference.
+    """
+    rows = []
+    figure = style.canvas(style.COLUMN, style.COLUMN * 1.05)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    references: dict[str, float] = {}
+    for index, (system, reference) in enumerate(pairs):
+        values, base = system.per_image(), reference.per_image()[:, :1]
+        low, high = interval(bootstrap(values))
+        paired = values - base
+        diff_low, diff_high = interval(bootstrap(paired))
+        part = pd.DataFrame(
+            {
+                "model": system.model,
+                "baseline_model": label_of(reference, system),
+                "timestep": system.timesteps,
+                "accuracy": 100 * values.mean(axis=0),
+                "ci_low": 100 * low,
+                "ci_high": 100 * high,
+                "baseline": 100 * base.mean(),
+                "difference": 100 * paired.mean(axis=0),
+                "diff_low": 100 * diff_low,
+                "diff_high": 100 * diff_high,
+                "n": len(values),
+            }
+        )
+        rows.append(part)
+        look = {"color": style.colour(index), "marker": style.marker(index)}
+        upper.plot(part["timestep"], part["accuracy"], label=system.model, **look)
+        upper.fill_between(part["timestep"], part["ci_low"], part["ci_high"], color=look["color"], alpha=0.15, lw=0)
+        references.setdefault(label_of(reference, system), float(part["baseline"].iloc[0]))
+        lower.plot(part["timestep"], part["difference"], **look)
+        lower.fill_between(part["timestep"], part["diff_low"], part["diff_high"], color=look["color"], alpha=0.15, lw=0)
+    for index, (name, value) in enumerate(references.items()):
+        upper.axhline(value, color=style.BASELINE, linestyle=(0, (3 + 2 * index, 2)), linewidth=0.9, label=name)
+    lower.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
+    style.percent_axis(upper, "mean accuracy (%)" if len(pairs[0][0].perturbations()) > 1 else "accuracy (%)")
+    style.percent_axis(lower, "difference\nfrom dashed (points)")
+    steps = sorted({t for system, _ in pairs for t in system.timesteps})
+    style.timestep_axis(lower, steps)
+    lower.set_xlabel("timestep")
+    count = len(pairs[0][0].perturbations())
+    upper.set_title(
+        f"mean over {count} perturbations, 95 % interval"
+        if count > 1
+        else f"{readable(pairs[0][0].perturbations()[0])}, 95 % interval"
+    )
+    upper.legend()
+    return figure, pd.concat(rows, ignore_index=True)
+
+
+def against_strength(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy against severity (sigma, epsilon): one panel for each perturbation; each model at its t = 0 and T."""
+    tables = [cell_accuracies(system).assign(model=system.model) for system in systems]
+    names = list(dict.fromkeys(name for system in systems for name in system.perturbations()))
+    figure, axes = style.panels(len(names))
+    shown = []
+    order = sorted(range(len(systems)), key=lambda i: len(systems[i].timesteps))  # hollow markers over filled ones
+    for index in order:
+        system, table = systems[index], tables[index]
+        ends = sorted({system.timesteps[0], system.timesteps[-1]})
+        for step in ends:
+            part = table[table["timestep"] == step]
+            shown.append(part)
+            dashed = len(ends) > 1 and step == ends[0]
+            label = system.model if len(ends) == 1 else f"{system.model}, t = {step}"
+            for name, ax in zip(names, axes, strict=True):
+                line = part[part["perturbation"] == name].sort_values("severity")
+                ax.errorbar(
+                    line["severity"],
+                    line["accuracy"],
+                    yerr=np.abs(line[["ci_low", "ci_high"]].to_numpy().T - line["accuracy"].to_numpy()),
+                    color=style.colour(index),
+                    marker=style.marker(index),
+                    markerfacecolor="white" if dashed else None,
+                    linestyle=(0, (3, 2)) if dashed else "-",
+                    elinewidth=0.6,
+                    label=label if ax is axes[0] else None,
+                )
+    for name, ax in zip(names, axes, strict=True):
+        ax.set_title(readable(name))
+    _label_panels(axes, strength_name(systems[0]), "accuracy (%)")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure, pd.concat(shown, ignore_index=True)
+
+
+def strength_name(system: Answers) -> str:
+    """What the severity of a suite's perturbations is: noise has a standard deviation, an attack a radius."""
+    if set(system.conditions["severity"]) <= {1.0, 2.0, 3.0, 4.0, 5.0}:
+        return "severity"
+    groups = set(system.conditions["group"])
+    if groups <= {"noise", "clean"}:
+        return "standard deviation σ"
+    if groups <= {"attack", "clean"}:
+        return "radius ε"
+    return "strength"
+
+
+def bars(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy of models without dynamics in conditions without strengths: a point for each model and condition."""
+    table = pd.concat([cell_accuracies(system).assign(model=system.model) for system in systems], ignore_index=True)
+    names = list(dict.fromkeys(name for system in systems for name in system.perturbations()))
+    figure = style.canvas(style.COLUMN, 0.6 + 0.22 * len(names) * len(systems))
+    ax = figure.subplots()
+    spread = np.linspace(-0.25, 0.25, len(systems)) if len(systems) > 1 else [0.0]
+    for index, (system, shift) in enumerate(zip(systems, spread, strict=True)):
+        part = table[table["model"] == system.model]
+        height: npt.NDArray[np.float64] = np.array([names.index(name) for name in part["perturbation"]]) + shift
+        ax.errorbar(
+            part["accuracy"],
+            height,
+            xerr=np.abs(part[["ci_low", "ci_high"]].to_numpy().T - part["accuracy"].to_numpy()),
+            linestyle="none",
+            color=style.colour(index),
+            marker=style.marker(index),
+            label=system.model,
+        )
+    ax.set_yticks(range(len(names)), [readable(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel("accuracy (%), 95 % interval")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure, table
+
+
+def readable(name: str) -> str:
+    """A perturbation's name as a title.
+
+    >>> readable("jpeg_compression"), readable("pgd-linf@t4")
+    ('jpeg compression', 'pgd-linf, attacked at t = 4')
+    """
+    base, at, step = name.partition("@t")
+    base = base.replace("_", " ")
+    return f"{base}, attacked at t = {step}" if at else base
+
+
+def _label_panels(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Axis labels at the left and the bottom edge of a grid only."""
+    for ax in axes:
+        place = ax.get_subplotspec()
+        if place is not None and place.is_first_col():
+            ax.set_ylabel(y)
+        if ax.xaxis.get_tick_params()["labelbottom"]:
+            ax.set_xlabel(x)

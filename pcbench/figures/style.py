@@ -1,0 +1,137 @@
+"""How every figure looks and how it is saved: one place for sizes, colours and files."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+COLUMN = 89 / 25.4  # inches: one column of a journal page
+PAGE = 183 / 25.4  # inches: two columns
+
+# Okabe and Ito's palette, which stays distinct with every common form of colour blindness, without its yellow (too
+# pale for a line); each colour goes with a marker of its own, so that a grey print is readable too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+BASELINE = "#555555"
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 6.5,
+    "figure.titlesize": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "savefig.dpi": 300,
+    "svg.hashsalt": "pcbench",  # the same data gives the same file
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Within the context, matplotlib draws in the project's style; afterwards as before."""
+    with matplotlib.style.context(_SETTINGS):
+        yield
+
+
+def canvas(width: float = COLUMN, height: float | None = None) -> Figure:
+    """An empty figure, in inches. Not one of pyplot's: nothing global, no window."""
+    return Figure(figsize=(width, height or width * 0.72), layout="constrained")
+
+
+def panels(count: int, *, columns: int = 4, height: float = 1.25, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+    """A grid of `count` panels; one column wide for one panel, a page wide for three or more.
+
+    Args:
+        count: number of panels, at least 1.
+        columns: of the grid, at most.
+        height: of one row, in inches.
+        sharey: whether all panels have one y axis.
+
+    Returns:
+        The figure and its `count` axes, row by row. Inner panels have no tick labels where axes are shared.
+    """
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    width = {1: COLUMN, 2: COLUMN * 1.4}.get(columns, PAGE)
+    figure = canvas(width, max(height * rows + 0.55, COLUMN * 0.72 if count == 1 else 0.0))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel().tolist()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    for above in axes[max(0, count - columns) : count]:  # the last in each column shows the x axis
+        above.tick_params(labelbottom=True)
+    return figure, axes[:count]
+
+
+def colour(index: int) -> str:
+    """The colour of the index-th unordered thing (model, PCoder); repeats after seven."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    """The marker that goes with `colour(index)`."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def shades(count: int) -> list[str]:
+    """Colours of `count` ordered things (severities, timesteps), light to dark, of one perceptually even map."""
+    ramp = mpl.colormaps["viridis"]
+    return [mpl.colors.to_hex(ramp(x)) for x in np.linspace(0.85, 0.05, count)]
+
+
+def percent_axis(axes: Axes, label: str = "accuracy (%)") -> None:
+    """The y axis of an accuracy: label, few ticks."""
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def timestep_axis(axes: Axes, timesteps: Sequence[int]) -> None:
+    """The x axis of timesteps: integer ticks, with room at both ends."""
+    axes.set_xlim(min(timesteps) - 0.3, max(timesteps) + 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def save(figure: Figure, data: pd.DataFrame, path: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
+    """Write a figure and, beside it, the numbers that it shows.
+
+    Args:
+        figure: what to write.
+        data: one row for each point, written to PATH.csv.
+        path: without ending; its folder is made.
+        formats: file endings that matplotlib knows.
+
+    Returns:
+        The files, the CSV last.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = []
+    for ending in formats:
+        file = path.with_name(f"{path.name}.{ending}")
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same data gives the same file
+        figure.savefig(file, metadata=dates.get(ending))
+        files.append(file)
+    table = path.with_name(f"{path.name}.csv")
+    data.to_csv(table, index=False, float_format="%.6g")
+    return [*files, table]
