@@ -31,8 +31,7 @@ class AttackTable(Table):
 
     Attributes:
         attack: a registered attack.
-        name: of the perturbation in the results, before "@"; the attack's name unless a variant of it is meant
-            ("pgd-linf+double").
+        variant: sets conditions apart that differ in more than epsilon and timestep ("double": "pgd-linf+double").
         epsilons: radii, numbers or fractions such as "8/255".
         at: whose answer is attacked: timesteps, "T", "T/2", "all", "mean" (of the probabilities over t = 0..T) or
             "worst" (the weakest timestep of each image).
@@ -48,7 +47,7 @@ class AttackTable(Table):
     """
 
     attack: str
-    name: str | None = None
+    variant: Annotated[str, Field(pattern="^[a-z0-9-]+$")] | None = None
     epsilons: Annotated[list[float | str], Field(min_length=1)]
     at: list[int | str] = Field(default=["T"], min_length=1)
     norm: str | None = None
@@ -89,7 +88,7 @@ class AttackImages(Perturbation):
         """One condition for each epsilon and readout; "T", "T/2" and "all" are settled by `for_model`."""
         read = AttackTable.read(suite, table)
         attack = ATTACKS[read.attack]
-        where = f"suite {suite}, attack {read.name or attack.name}"
+        where = f"suite {suite}, attack {attack.name}"
         norm = read.norm or attack.norms[0]
         if norm not in attack.norms:
             raise UserError(f"{where}: {attack.name} has no norm {norm!r}; it has {', '.join(attack.norms)}")
@@ -98,14 +97,14 @@ class AttackImages(Perturbation):
         if (read.target is not None or read.target_offset is not None) and not attack.targeted:
             targeted = ", ".join(name for name, entry in ATTACKS if entry.targeted)
             raise UserError(f"{where}: {attack.name} cannot aim at a class; these can: {targeted}")
-        params = read.model_dump(exclude={"kind", "name", "epsilons", "at"})
-        params |= {"norm": norm, "options": attack.with_options(read.options), "label": read.name or attack.name}
+        params = read.model_dump(exclude={"kind", "variant", "epsilons", "at"})
+        params |= {"norm": norm, "options": attack.with_options(read.options), "label": _label(read, norm)}
         found = []
         for text in read.epsilons:
-            epsilon = _epsilon(text, where)
+            epsilon = parse_epsilon(text, where)
             check_epsilon(epsilon, norm, where)
             for at in read.at:
-                _check_readout(at, where)
+                check_readout(at, where)
                 name = f"{params['label']}@{f't{at}' if isinstance(at, int) else at}"
                 found.append(Condition(suite, "attack", name, "attack", epsilon, {**params, "at": at}))
         return found
@@ -140,7 +139,7 @@ class AttackImages(Perturbation):
         if model.has_dynamics and isinstance(through, int) and through > timesteps:
             raise UserError(f"{where}: its images are correct at t = 0..{through}, and the run ends at t = {timesteps}")
         settled = []
-        for readout in _settle(params["at"], timesteps if model.has_dynamics else 0, model, where):
+        for readout in settle_readout(params["at"], timesteps if model.has_dynamics else 0, model, where):
             place = f"t{readout}" if isinstance(readout, int) else readout
             name = f"{params['label']}@{place}"
             settled.append(replace(condition, perturbation=name, params={**params, "at": readout}))
@@ -268,6 +267,16 @@ class AttackImages(Perturbation):
             yield rows + [rows[-1]] * (size - len(rows))
 
 
+def _label(table: AttackTable, norm: str) -> str:
+    """What comes before "@" in the results: attack, norm where it is not the attack's first, variant, source."""
+    label = table.attack
+    if norm != ATTACKS[table.attack].norms[0]:
+        label += f"-{norm}"
+    if table.variant is not None:
+        label += f"+{table.variant}"
+    return label if table.source is None else f"{label}+from:{table.source}"
+
+
 def _mapping(value: object) -> Mapping[str, object]:
     assert isinstance(value, Mapping)
     return value
@@ -278,14 +287,16 @@ def _gradient(params: Mapping[str, Any]) -> str:
     return str(params.get("gradient") or params.get("attack_gradient") or "exact")
 
 
-def _epsilon(text: float | str, where: str) -> float:
+def parse_epsilon(text: float | str, where: str) -> float:
+    """A radius as suites write it: a number, or a fraction such as "8/255". `where` is for the message of UserError."""
     try:
         return float(Fraction(text)) if isinstance(text, str) else text
     except (ValueError, ZeroDivisionError):
         raise UserError(f"{where}: epsilon {text!r} is neither a number nor a fraction such as '8/255'") from None
 
 
-def _check_readout(at: int | str, where: str) -> None:
+def check_readout(at: int | str, where: str) -> None:
+    """Refuse what is no readout: a negative timestep or an unknown word. `where` is for the message of UserError."""
     if isinstance(at, int):
         if at < 0:
             raise UserError(f"{where}: attack timestep {at}; the first is 0, the feedforward pass")
@@ -293,8 +304,12 @@ def _check_readout(at: int | str, where: str) -> None:
         raise UserError(f"{where}: at {at!r}; known: timesteps (0, 1, ...), T, T/2, T/3, ..., all, mean, worst")
 
 
-def _settle(at: object, timesteps: int, model: TemporalClassifier, where: str) -> list[Readout]:
-    """The readouts that "at" stands for when a run has so many timesteps. Without dynamics every t is 0."""
+def settle_readout(at: object, timesteps: int, model: TemporalClassifier, where: str) -> list[Readout]:
+    """The readouts that `at` stands for in a run of so many timesteps; without dynamics, t = 0.
+
+    Raises:
+        UserError: a timestep beyond the last.
+    """
     if isinstance(at, int):
         if not model.has_dynamics:
             return [0]
@@ -330,11 +345,6 @@ def _check_differentiable(model: TemporalClassifier, t: int, where: str) -> None
         if not model(image, timesteps=t).requires_grad:
             free = ", ".join(name for name, entry in ATTACKS if not entry.gradients)
             raise UserError(f"{where}: the model gives no gradients; attacks that need none: {free}")
-
-
-def summary(attack: Attack) -> str:
-    """One line about an attack, for lists."""
-    return f"{attack.name}: {attack.description} [{attack.library}, {', '.join(attack.norms)}]"
 
 
 KINDS.register("attack", AttackImages)
