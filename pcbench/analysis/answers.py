@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ class Answers:
     conditions: pd.DataFrame
     images: npt.NDArray[np.object_]
     timesteps: list[int]
-    values: npt.NDArray[np.generic]
+    values: npt.NDArray[Any]
 
     @property
     def model(self) -> str:
@@ -43,7 +44,7 @@ class Answers:
         """The group of a perturbation."""
         return str(self.conditions.loc[self.conditions["perturbation"] == perturbation, "group"].iloc[0])
 
-    def of(self, perturbation: str) -> npt.NDArray[np.generic]:
+    def of(self, perturbation: str) -> npt.NDArray[Any]:
         """(severities, I, T + 1): the values of one perturbation."""
         return self.values[np.flatnonzero(self.conditions["perturbation"] == perturbation)]
 

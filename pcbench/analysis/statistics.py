@@ -138,6 +138,29 @@ def interval(replicates: npt.NDArray[np.floating], level: float = LEVEL) -> tupl
     return np.asarray(low, dtype=float), np.asarray(high, dtype=float)
 
 
+def paired_interval(
+    gained: npt.ArrayLike, lost: npt.ArrayLike, n: int, replicates: int = 2000, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """The bootstrap interval of a paired difference of two accuracies in one condition.
+
+    There, resampling images is drawing from three kinds: gained, lost, and no difference; so no images are needed.
+
+    Args:
+        gained: images that only the first classifies correctly, any shape.
+        lost: images that only the second classifies correctly.
+        n: number of images.
+        replicates: number of draws.
+        seed: of the draws.
+
+    Returns:
+        (low, high) of (gained - lost) / n.
+    """
+    a, b = np.asarray(gained), np.asarray(lost)
+    chances = np.stack([a, b, n - a - b], axis=-1) / n
+    drawn = np.random.default_rng(seed).multinomial(n, chances, size=(replicates, *a.shape))
+    return interval((drawn[..., 0] - drawn[..., 1]) / n)
+
+
 def bootstrap_p(replicates: npt.NDArray[np.floating], null: float = 0.0) -> Floats:
     """Two-sided p-values from bootstrap replicates (R, ...) of a difference: how often it falls beyond `null`.
 
@@ -211,26 +234,3 @@ class Difference:
 
     def _p(self) -> str:
         return "corrected p < 0.001" if self.p < 0.001 else f"corrected p = {self.p:.2g}"
-
-
-def compare_paired(first: npt.ArrayLike, second: npt.ArrayLike, scale: int, seed: int = 0) -> list[Difference]:
-    """Differences of accuracies on the same images, uncorrected: bootstrap intervals and exact randomisation tests.
-
-    Args:
-        first: (I, M) per-image accuracies in [0, 1]: means over a number of conditions.
-        second: (I, M) of what it is compared with.
-        scale: a number by which the per-image differences must be multiplied to be integers: the number of conditions
-            (for means of means: of the least common multiple).
-        seed: of the bootstrap.
-
-    Returns:
-        M differences.
-    """
-    difference = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    low, high = interval(bootstrap(difference, seed=seed))
-    p = sign_flip(np.rint(difference * scale))
-    points = difference.mean(axis=0)
-    return [
-        Difference(100 * float(d), 100 * float(a), 100 * float(b), float(q))
-        for d, a, b, q in zip(points, low, high, p, strict=True)
-    ]

@@ -1,0 +1,349 @@
+"""Which of several models resists better, at which timestep, against which perturbation, and how sure is that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pcbench.analysis.alexnet import BENCHMARK
+from pcbench.analysis.alexnet import ERRORS as ALEXNET
+from pcbench.analysis.answers import Answers
+from pcbench.analysis.statistics import (
+    Difference,
+    bootstrap,
+    bootstrap_p,
+    holm,
+    interval,
+    mcnemar,
+    paired_interval,
+    sign_flip,
+    wilson,
+)
+from pcbench.errors import UserError, did_you_mean
+
+OVERALL = "all"
+Replicates = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class System:
+    """One model of one run in one suite, as a comparison sees it.
+
+    Attributes:
+        label: how it is called in tables, unique in a comparison.
+        answers: what it answered.
+        replicates: (R, perturbations, T + 1) bootstrap accuracies, each perturbation's the mean over severities.
+    """
+
+    label: str
+    answers: Answers
+    replicates: Replicates
+
+    @property
+    def last(self) -> int:
+        """T."""
+        return self.answers.timesteps[-1]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One system against another, or against itself at t = 0. All tests of a question and a level are one family.
+
+    Attributes:
+        suite: name.
+        system: label of what is asked about.
+        against: label of what it is compared with.
+        table: a row for each level, perturbation, severity and timestep; columns: see `ask`.
+        corruption_errors: a row for each measure and timestep; empty where it has none: see `ratios`.
+        notes: what a reader must know.
+    """
+
+    suite: str
+    system: str
+    against: str
+    table: pd.DataFrame
+    corruption_errors: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
+
+    def difference(self, timestep: int, perturbation: str = OVERALL) -> Difference:
+        """The corrected difference at one timestep, of one perturbation or of their mean."""
+        rows = self.table[(self.table["perturbation"] == perturbation) & (self.table["timestep"] == timestep)]
+        rows = rows[rows["level"] != "condition"]
+        if rows.empty:
+            raise UserError(f"{self.system} has no {perturbation} at t = {timestep} in suite {self.suite}")
+        row = rows.iloc[0]
+        return Difference(row["difference"], row["diff_low"], row["diff_high"], row["p_corrected"])
+
+
+def systems(named: Sequence[tuple[str, Answers]]) -> list[System]:
+    """Give each model of a suite its bootstrap replicates, all from the same resamples of the images they share.
+
+    Raises:
+        UserError: the models have no images in common, or different conditions.
+    """
+    if not named:
+        return []
+    shared = set(named[0][1].images).intersection(*(found.images for _, found in named[1:]))
+    if not shared:
+        raise UserError(f"{', '.join(label for label, _ in named)} have no images in common in {named[0][1].name[3]}")
+    images = np.array(sorted(shared), dtype=object)
+    result = []
+    for label, found in named:
+        on_shared = found.on(images)
+        if not on_shared.conditions.equals(named[0][1].conditions):
+            raise UserError(
+                f"{label} and {named[0][0]} have different conditions in suite {found.name[3]}: "
+                f"{_difference(on_shared.conditions, named[0][1].conditions)}"
+            )
+        correct = [on_shared.of(name) for name in on_shared.perturbations()]
+        # Sums, because small integers stay exact in the bootstrap: equal answers then differ by 0, not by rounding.
+        table = np.stack([each.sum(axis=0) for each in correct], axis=1)
+        means = bootstrap(table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
+        severities = np.array([len(each) for each in correct], dtype=np.float32)[:, None]
+        result.append(System(label, on_shared, means / severities))
+    return result
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    one, two = ({f"{p} {s:g}" for p, s in zip(t["perturbation"], t["severity"], strict=True)} for t in (first, second))
+    only = sorted(one ^ two)
+    return f"{', '.join(only[:5])}{' ...' if len(only) > 5 else ''} in one of them only" if only else "another order"
+
+
+def own_start(system: System) -> System:
+    """The system's own feedforward pass, as something to compare with."""
+    found = system.answers
+    first = Answers(found.name, found.conditions, found.images, found.timesteps[:1], found.values[:, :, :1])
+    return System(f"{system.label} at t = {found.timesteps[0]}", first, system.replicates[:, :, :1])
+
+
+def ask(system: System, against: System) -> Question:
+    """Compare at every timestep; a network without dynamics has the same answer at each.
+
+    Returns:
+        The question; its table has a row for each level ("overall", "perturbation", "condition"), perturbation,
+        severity and timestep: accuracy and its interval, reference (accuracy), difference, diff_low, diff_high
+        (percent, points), gained and lost (for a condition: images that only the system, only the other classifies
+        correctly), n, test, p, p_corrected (Holm, over the level), significant, best (highest accuracy over t).
+        Tests: McNemar's exact test for a condition; for several conditions together, the exact randomisation test of
+        the images' summed differences. Intervals: Wilson's for a condition's accuracy, else bootstrap over images.
+    """
+    ours, theirs = system.answers, against.answers
+    steps = _steps(ours, theirs)
+    mine, other = (
+        [0 if len(found.timesteps) == 1 else found.timesteps.index(t) for t in steps] for found in (ours, theirs)
+    )
+    names = ours.perturbations()
+    severities = np.array([len(ours.of(name)) for name in names])
+    scale = int(np.lcm.reduce(severities))
+
+    replicates = system.replicates[:, :, mine]
+    reference = against.replicates[:, :, other]
+    parts = [_conditions(ours, theirs, steps, mine, other)]
+    summed = np.zeros((len(ours.images), len(steps)))
+    for index, name in enumerate(names):
+        first, second = ours.of(name)[:, :, mine], theirs.of(name)[:, :, other]
+        flips = (first.astype(np.int16) - second.astype(np.int16)).sum(axis=0)
+        summed += flips * (scale // len(first))
+        part = _summary(first, second, replicates[:, index], reference[:, index], sign_flip(flips))
+        parts.append(part.assign(level="perturbation", perturbation=name, group=ours.group(name), timestep=steps))
+    total = [
+        np.stack([found.per_image(name)[:, at] for name in names]) for found, at in ((ours, mine), (theirs, other))
+    ]
+    overall = _summary(total[0], total[1], replicates.mean(axis=1), reference.mean(axis=1), sign_flip(summed))
+    parts.append(overall.assign(level="overall", perturbation=OVERALL, group=OVERALL, timestep=steps))
+    table = pd.concat(parts, ignore_index=True)
+    table = _correct(
+        table, tested=_tested(table, own=against.label == own_start(system).label, first=ours.timesteps[0])
+    )
+    return Question(
+        ours.name[3],
+        system.label,
+        against.label,
+        table.assign(suite=ours.name[3], system=system.label, against=against.label, n=len(ours.images)),
+        ratios(system, against, steps, mine, other),
+        _notes(system, against),
+    )
+
+
+def _conditions(ours: Answers, theirs: Answers, steps: list[int], mine: list[int], other: list[int]) -> pd.DataFrame:
+    """The level of single conditions: McNemar's test on the answers, Wilson's interval of the accuracy."""
+    first, second = ours.values[:, :, mine].astype(bool), theirs.values[:, :, other].astype(bool)
+    gained, lost = (first & ~second).sum(axis=1), (~first & second).sum(axis=1)
+    n = first.shape[1]
+    low, high = wilson(first.sum(axis=1), n)
+    diff_low, diff_high = paired_interval(gained, lost, n)
+    table = ours.conditions.loc[np.repeat(ours.conditions.index, len(steps))].reset_index(drop=True)
+    columns = {
+        "accuracy": first.mean(axis=1),
+        "ci_low": low,
+        "ci_high": high,
+        "reference": second.mean(axis=1),
+        "difference": (gained - lost) / n,
+        "diff_low": diff_low,
+        "diff_high": diff_high,
+    }
+    return table.assign(
+        level="condition",
+        timestep=np.tile(steps, len(ours.conditions)),
+        **{name: 100 * values.ravel() for name, values in columns.items()},
+        gained=gained.ravel(),
+        lost=lost.ravel(),
+        test="McNemar",
+        p=mcnemar(gained, lost).ravel(),
+    )
+
+
+def _summary(
+    first: npt.NDArray[np.generic],
+    second: npt.NDArray[np.generic],
+    replicates: Replicates,
+    reference: Replicates,
+    p: npt.NDArray[np.float64],
+) -> pd.DataFrame:
+    """A row for each timestep: means over the first two axes of (conditions, images, timesteps), with intervals."""
+    ours, theirs = first.mean(axis=(0, 1), dtype=float), second.mean(axis=(0, 1), dtype=float)
+    low, high = interval(replicates)
+    diff_low, diff_high = interval(replicates - reference)
+    columns = {
+        "accuracy": ours,
+        "ci_low": low,
+        "ci_high": high,
+        "reference": theirs,
+        "difference": ours - theirs,
+        "diff_low": diff_low,
+        "diff_high": diff_high,
+    }
+    table = pd.DataFrame({name: 100 * np.asarray(values) for name, values in columns.items()})
+    return table.assign(severity=np.nan, test="randomisation, by image", p=p)
+
+
+def _tested(table: pd.DataFrame, own: bool, first: int) -> npt.NDArray[np.bool_]:
+    """Which rows are tests: t = 0 against itself is none."""
+    return np.asarray(~(own & (table["timestep"] == first)), dtype=bool)
+
+
+def _correct(table: pd.DataFrame, tested: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    table = table.assign(p_corrected=np.nan)
+    for level in ("overall", "perturbation", "condition"):
+        rows = (table["level"] == level).to_numpy() & tested
+        table.loc[rows, "p_corrected"] = holm(table.loc[rows, "p"])
+    table.loc[~tested, "p"] = np.nan
+    table["significant"] = table["p_corrected"] < 0.05
+    best = table.groupby(["level", "perturbation", "severity"], dropna=False)["accuracy"].transform("max")
+    return table.assign(best=table["accuracy"] == best)
+
+
+def ratios(
+    system: System, against: System, steps: Sequence[int], mine: Sequence[int], other: Sequence[int]
+) -> pd.DataFrame:
+    """Corruption errors at each timestep, with bootstrap intervals over images, where the suite has severities 1-5.
+
+    Returns:
+        Rows: measure, timestep, value, low, high, p, p_corrected. Measures: "mCE" (percent of AlexNet's, mean of 15
+        CEs; only of ImageNet-C), "mCE difference" (from `against`), "ratio of means" and "mean of ratios" (errors in
+        percent of `against`'s). p: of no difference (100 % for the ratios), corrected by Holm over the timesteps.
+    """
+    names = system.answers.perturbations()
+    if why_no_errors(system.answers):
+        return pd.DataFrame()
+    exact = [
+        1 - np.stack([s.answers.per_image(n)[:, at].mean(axis=0) for n in names])
+        for s, at in ((system, list(mine)), (against, list(other)))
+    ]
+    error, base = 1 - system.replicates[:, :, mine], 1 - against.replicates[:, :, other]
+    rows = []
+
+    def add(
+        measure: str, value: npt.NDArray[np.float64], replicates: npt.NDArray[np.floating], null: float | None
+    ) -> None:
+        low, high = interval(replicates)
+        part = pd.DataFrame({"measure": measure, "timestep": steps, "value": value, "low": low, "high": high})
+        part["p"] = np.nan if null is None else bootstrap_p(replicates, null)
+        part["p_corrected"] = np.nan if null is None else holm(part["p"])
+        rows.append(part)
+
+    if not why_no_mce(system.answers):
+        at = [names.index(name) for name in BENCHMARK]
+        weight = 100 / np.array([np.mean(ALEXNET[name]) for name in BENCHMARK])[:, None]
+        ours, theirs = (weight * exact[0][at]).mean(axis=0), (weight * exact[1][at]).mean(axis=0)
+        ours_r, theirs_r = (weight * error[:, at]).mean(axis=1), (weight * base[:, at]).mean(axis=1)
+        add("mCE", ours, ours_r, None)
+        add("mCE difference", ours - theirs, ours_r - theirs_r, 0.0)
+    if (exact[1] > 0).all() and (base > 0).all():
+        add(
+            "ratio of means",
+            100 * exact[0].mean(axis=0) / exact[1].mean(axis=0),
+            100 * error.mean(axis=1) / base.mean(axis=1),
+            100.0,
+        )
+        add("mean of ratios", 100 * (exact[0] / exact[1]).mean(axis=0), 100 * (error / base).mean(axis=1), 100.0)
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+
+
+def why_no_errors(found: Answers) -> str | None:
+    """Why a suite has no corruption errors; None when it has."""
+    for name in found.perturbations():
+        severities = sorted(found.conditions.loc[found.conditions["perturbation"] == name, "severity"])
+        if severities != [1.0, 2.0, 3.0, 4.0, 5.0]:
+            shown = ", ".join(f"{s:g}" for s in severities)
+            return f"no corruption errors: {name} has severities {shown}; they take each of 1-5"
+    return None
+
+
+def why_no_mce(found: Answers) -> str | None:
+    """Why a suite has no mCE against AlexNet; None when it has."""
+    missing = [name for name in BENCHMARK if name not in found.perturbations()]
+    if missing:
+        return f"no mCE: missing {', '.join(missing)}"
+    if not found.name[3].startswith("imagenet-c"):
+        return f"no mCE against AlexNet: its errors are of ImageNet-C, not of suite {found.name[3]}"
+    return why_no_errors(found)
+
+
+def _notes(system: System, against: System) -> list[str]:
+    notes = []
+    found = system.answers
+    if any(name in BENCHMARK for name in found.perturbations()):
+        why = why_no_errors(found) or why_no_mce(found)
+        if why:
+            notes.append(why)
+    same = found.values[:, :, 0]
+    if against.answers.name != found.name and np.array_equal(same, against.answers.values[:, :, 0]):
+        notes.append(f"{system.label} at t = {found.timesteps[0]} is right on the same images as {against.label}")
+    return notes
+
+
+def questions(
+    found: Sequence[System], baselines: Mapping[str, str | None], chosen: str | None = None
+) -> list[Question]:
+    """The questions that the systems of one suite raise.
+
+    Each network with dynamics against its own t = 0; and each system against a baseline: the chosen one, or the one
+    that its model names, or, for a system that neither has nor is a baseline, the first system.
+
+    Args:
+        found: of one suite.
+        baselines: label -> label of the system that its model names as its baseline, or None.
+        chosen: label of the baseline of all.
+
+    Raises:
+        UserError: the chosen baseline is not among the systems.
+    """
+    by_label = {system.label: system for system in found}
+    if chosen is not None and chosen not in by_label:
+        raise UserError(f"no model {chosen!r} to compare with; {did_you_mean(chosen, by_label)}")
+    named = {name for name in baselines.values() if name in by_label}
+    result = []
+    for system in found:
+        if len(system.answers.timesteps) > 1:
+            result.append(ask(system, own_start(system)))
+        own = baselines.get(system.label)
+        name = chosen or (own if own in by_label else None)
+        if name is None and system.label not in named:
+            name = found[0].label
+        if name is not None and name != system.label:
+            result.append(ask(system, by_label[name]))
+    return result
