@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcbench.errors import UserError
 from pcbench.models.base import TemporalClassifier
-from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Problem
+from pcbench.perturbations.attacks.attack import ATTACKS, Problem
 from pcbench.perturbations.attacks.isolation import frozen, seeded
 from pcbench.perturbations.attacks.memory import wants_checkpointing
 from pcbench.perturbations.attacks.norms import check_epsilon, distance, project
@@ -132,7 +132,9 @@ class AttackImages(Perturbation):
             if model.has_dynamics:
                 raise UserError(f"{where}: no gradient {gradient!r}; it has {', '.join(model.gradients)}")
         if params.get("source") is not None:
-            params["source"] = _settle_source(str(params["source"]), model, where)
+            source = _settle_source(str(params["source"]), model, where)
+            params["label"] = str(params["label"]).replace(f"+from:{params['source']}", f"+from:{source}")
+            params["source"] = source
         elif attack.gradients:
             _check_differentiable(model, 0, where)
         through = params.get("correct_through")
