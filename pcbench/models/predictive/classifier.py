@@ -1,0 +1,29 @@
+"""A predictive network as a classifier of images."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from pcbench.models.base import Preprocessing, TemporalClassifier
+from pcbench.models.predictive.network import PredictiveNet
+
+
+class PredictiveClassifier(TemporalClassifier):
+    """A PredictiveNet over images in [0, 1]: its e_0 is the normalised image.
+
+    Args:
+        network: over normalised inputs.
+        num_classes, preprocessing, timesteps: see TemporalClassifier.
+    """
+
+    gradients: ClassVar[tuple[str, ...]] = ("exact", "truncated")
+
+    def __init__(self, network: PredictiveNet, num_classes: int, preprocessing: Preprocessing, timesteps: int) -> None:
+        super().__init__(num_classes, preprocessing, timesteps)
+        self.network = network
+
+    def rollout(self, x: Tensor, timesteps: int) -> Tensor:
+        """See TemporalClassifier."""
+        gradient = "truncated" if self.gradient == "truncated" else "exact"
+        logits: Tensor = self.network(x, timesteps, gradient=gradient, checkpointing=self.checkpointing)
+        return logits

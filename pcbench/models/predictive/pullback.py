@@ -1,0 +1,114 @@
+"""A prediction together with its pullback: the product of a vector with the predictor's Jacobian, J^T v.
+
+For the predictors in use (convolutions and upsampling, perhaps a ReLU at the end) the pullback has a closed form that
+needs no autograd graph: p -> p > 0 is the mask of the ReLU, and each linear layer has an adjoint. It is written in
+differentiable functions, so that it can be differentiated itself. Any other module goes through `torch.func.vjp`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pullback = Callable[[Tensor], Tensor]
+
+_UPSAMPLE_ADJOINT = {
+    "nearest": torch.ops.aten.upsample_nearest2d_backward,
+    "bilinear": torch.ops.aten.upsample_bilinear2d_backward,
+}
+
+
+def predict(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
+    """The prediction p = predictor(e), and v -> J^T v at e. One call of the predictor.
+
+    Args:
+        predictor: any module that maps (B, C, H, W) to the form of the layer below.
+        e: (B, C, H, W).
+    """
+    layers = flatten(predictor)
+    if all(_is_linear(layer) for layer in layers[:-1]) and (_is_linear(layers[-1]) or type(layers[-1]) is nn.ReLU):
+        p: Tensor = predictor(e)
+        return p, lambda v: _adjoint(layers, tuple(e.shape), p, v)
+    if e.is_inference():  # functorch cannot see inference tensors; leaving the mode allocates one copy of e
+        with torch.inference_mode(False):
+            return _by_autograd(predictor, e.clone())
+    return _by_autograd(predictor, e)
+
+
+def _by_autograd(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
+    p, vjp = torch.func.vjp(predictor, e)[:2]
+
+    def pullback(v: Tensor) -> Tensor:
+        with torch.inference_mode(False):
+            product: Tensor = vjp(v.clone() if v.is_inference() else v)[0]
+        return product
+
+    return p, pullback
+
+
+def flatten(module: nn.Module) -> list[nn.Module]:
+    """The layers of nested Sequentials in order; [module] for anything else."""
+    if type(module) is nn.Sequential and len(module) > 0:
+        return [layer for child in module for layer in flatten(child)]
+    return [module]
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    match layer:
+        case nn.ConvTranspose2d():
+            return layer.padding_mode == "zeros"
+        case nn.Conv2d():
+            return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        case nn.Upsample():
+            return layer.mode in _UPSAMPLE_ADJOINT
+        case _:
+            return type(layer) is nn.Identity
+
+
+def _adjoint(layers: list[nn.Module], shape: tuple[int, ...], p: Tensor, v: Tensor) -> Tensor:
+    """J^T v for a chain of linear layers, perhaps with a final ReLU whose output was p; shape is that of the input."""
+    linear = layers
+    if type(layers[-1]) is nn.ReLU:
+        v = torch.ops.aten.threshold_backward(v, p, 0)
+        linear = layers[:-1]
+    shapes = [shape]
+    for layer in linear[:-1]:
+        shapes.append(_output_shape(layer, shapes[-1]))
+    for layer, before in zip(reversed(linear), reversed(shapes), strict=True):
+        v = _layer_adjoint(layer, before, v)
+    return v
+
+
+def _output_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(layer(torch.empty(shape, device="meta")).shape)
+
+
+def _layer_adjoint(layer: nn.Module, shape: tuple[int, ...], v: Tensor) -> Tensor:
+    """The adjoint of one linear layer; shape is that of its input."""
+    match layer:
+        case nn.ConvTranspose2d():
+            assert not isinstance(layer.padding, str)
+            return F.conv2d(v, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        case nn.Conv2d():
+            assert not isinstance(layer.padding, str)
+            size = [
+                n - ((m - 1) * s - 2 * q + d * (k - 1) + 1)
+                for n, m, s, q, d, k in zip(
+                    shape[2:], v.shape[2:], layer.stride, layer.padding, layer.dilation, layer.kernel_size, strict=True
+                )
+            ]
+            return F.conv_transpose2d(
+                v, layer.weight, None, layer.stride, layer.padding, size, layer.groups, layer.dilation
+            )
+        case nn.Upsample():
+            scales: tuple[float | None, ...] = (None, None)
+            if layer.scale_factor is not None and not layer.recompute_scale_factor:
+                factor = layer.scale_factor
+                scales = factor if isinstance(factor, tuple) else (factor, factor)
+            corners = [bool(layer.align_corners)] if layer.mode == "bilinear" else []
+            adjoint = _UPSAMPLE_ADJOINT[layer.mode]
+            product: Tensor = adjoint(v, list(v.shape[2:]), list(shape), *corners, *scales)
+            return product
+        case _:
+            return v
