@@ -77,6 +77,13 @@ class PredictiveConfig(_Strict):
         """Name of the scaling of the error gradient."""
         return "kc" if self.gradient_scaling else "none"
 
+    def structure(self) -> dict[str, object]:
+        """What feedback weights depend on, as plain values: where the network is cut, and the predictors."""
+        return {
+            "input_size": list(self.input_size),
+            "pcoders": [[pcoder.path, pcoder.predictor or "default"] for pcoder in self.pcoders],
+        }
+
     def hyperparameters(self) -> list["Hyperparameters"]:
         """Those of each PCoder, as they act. Raises UserError when feedforward and feedback leave no memory."""
         first = self.pcoders[0].hyperparameters

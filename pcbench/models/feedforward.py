@@ -1,0 +1,212 @@
+"""Feedforward networks of timm and torchvision as registered models: builders, weights and their preprocessing."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.models.base import FeedforwardClassifier, Interpolation, Preprocessing, TemporalClassifier
+from pcbench.models.checkpoints import match
+from pcbench.models.own import initialised
+from pcbench.models.sources import TimmFile, TorchvisionFile, sha256
+from pcbench.models.spec import ModelSpec, Weights, WeightSource
+
+ROLE = "network"
+"""Role of the one file of a feedforward network."""
+
+Make = Callable[[Weights], nn.Module]
+Load = Callable[[nn.Module, Weights, Path], None]
+
+
+@dataclass(frozen=True)
+class Unpublished:
+    """Weights that nobody publishes.
+
+    Attributes:
+        model: name of the network, with its library.
+    """
+
+    model: str
+
+    def at_hand(self) -> bool:
+        """Never."""
+        return False
+
+    def describe(self) -> str:
+        """That there are none."""
+        return f"trained weights of {self.model}, which are not published"
+
+    def path(self) -> Path:
+        """Raises UserError."""
+        raise UserError(f"weights are missing: {self.describe()}")
+
+
+def feedforward_spec(name: str, description: str, weights: tuple[Weights, ...], make: Make, load: Load) -> ModelSpec:
+    """A feedforward model.
+
+    Args:
+        name: see ModelSpec.
+        description: see ModelSpec.
+        weights: see ModelSpec; their file has the role "network".
+        make: makes the network with random parameters, from torch's random number generator.
+        load: loads a file into it. Raises UserError when it does not fit.
+    """
+
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+        network = initialised(lambda: make(weights), seed)
+        provenance: dict[str, object] = {"seed": seed}
+        if ROLE in weights.sources:
+            path = weights.sources[ROLE].path()
+            load(network, weights, path)
+            provenance = {"sha256": {ROLE: sha256(path)}}
+        model = FeedforwardClassifier(network, weights.num_classes, weights.preprocessing)
+        model.provenance = provenance
+        return model
+
+    return ModelSpec(name=name, family="feedforward", description=description, build=build, weights=weights)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state dict from a .safetensors file, or from a pickled one by the restricted unpickler. Raises UserError."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # unpickling a damaged file can raise anything
+        raise UserError(f"weights {path.name} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"weights {path.name} are not a state dict")
+    return content
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Load a whole state dict, or raise UserError with the first mismatch. Old files lack the batch counters."""
+    expected = network.state_dict()
+    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    network.load_state_dict(match(state, expected, source, optional=counters), strict=False)  # `match` compared names
+
+
+def torchvision_spec(architecture: str, name: str | None = None, tags: Mapping[str, str] | None = None) -> ModelSpec:
+    """A classifier of torchvision.
+
+    Args:
+        architecture: torchvision's name.
+        name: of the model here; None for "torchvision:ARCHITECTURE".
+        tags: our tag -> torchvision's name of the weights; None for all that it has, in lower case.
+
+    Raises:
+        UserError: torchvision has no such classifier.
+    """
+    models = import_module("torchvision.models")
+    known = models.list_models(module=models)
+    if architecture not in known:
+        raise UserError(f"torchvision has no classifier {architecture!r}; {did_you_mean(architecture, known)}")
+    enum = models.get_model_weights(architecture)
+    chosen = {tag: enum[entry] for tag, entry in tags.items()} if tags else {e.name.lower(): e for e in enum}
+    weights = [
+        Weights(
+            tag,
+            _torchvision_preprocessing(entry),
+            1000,
+            "imagenet",
+            {ROLE: TorchvisionFile(f"{enum.__name__}.{entry.name}")},
+            description=f"torchvision's {entry.name}",
+        )
+        for tag, entry in chosen.items()
+        if len(entry.meta.get("categories") or ()) == 1000
+    ]
+    return feedforward_spec(
+        name or f"torchvision:{architecture}",
+        f"torchvision's {architecture}",
+        tuple(weights) or (_nothing(f"torchvision's {architecture}"),),
+        lambda _: cast("nn.Module", models.get_model(architecture, weights=None, **_without_warning(architecture))),
+        lambda network, _, path: load_state(network, read_state(path), f"weights {path.name}"),
+    )
+
+
+def timm_spec(architecture: str, name: str | None = None, tags: Mapping[str, str] | None = None) -> ModelSpec:
+    """A classifier of timm.
+
+    Args:
+        architecture: timm's name, perhaps with a tag of weights, which then come first ("resnet18.a1_in1k").
+        name: of the model here; None for "timm:ARCHITECTURE".
+        tags: our tag -> timm's; None for all that timm publishes.
+
+    Raises:
+        UserError: timm has no such network.
+    """
+    timm = import_module("timm")
+    base, _, preferred = architecture.partition(".")
+    if not timm.is_model(base):
+        raise UserError(f"timm has no network {base!r}; {did_you_mean(base, timm.list_models())}")
+    configs = import_module("timm.models").get_arch_pretrained_cfgs(architecture)
+    published = {full.partition(".")[2]: config for full, config in configs.items() if config.hf_hub_id or config.url}
+    if preferred and preferred not in published:
+        raise UserError(f"timm has no weights {preferred!r} of {base}; {did_you_mean(preferred, published)}")
+    chosen = dict(tags) if tags else {tag or "pretrained": tag for tag in sorted(published, key=preferred.__ne__)}
+    weights = [
+        Weights(
+            tag,
+            _timm_preprocessing(published[entry]),
+            published[entry].num_classes,
+            "imagenet" if published[entry].num_classes == 1000 else f"{published[entry].num_classes} classes",
+            {ROLE: TimmFile(f"{base}.{entry}" if entry else base)},
+            {"timm_tag": entry},
+            description=f"timm's {entry or 'weights'}",
+        )
+        for tag, entry in chosen.items()
+    ]
+
+    def make(weights: Weights) -> nn.Module:
+        network: nn.Module = timm.create_model(base, num_classes=weights.num_classes)
+        return network
+
+    def load(network: nn.Module, weights: Weights, path: Path) -> None:
+        # timm reads its own files: many need its conversions. It would download; the overlay points to the file.
+        tag = weights.options["timm_tag"]
+        made = timm.create_model(
+            f"{base}.{tag}" if tag else base, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+        )
+        load_state(network, made.state_dict(), f"weights {path.name}")
+
+    return feedforward_spec(
+        name or f"timm:{architecture}",
+        f"timm's {architecture}",
+        tuple(weights) or (_nothing(f"timm's {architecture}"),),
+        make,
+        load,
+    )
+
+
+def _nothing(model: str) -> Weights:
+    from pcbench.models.base import IMAGENET_224
+
+    sources: dict[str, WeightSource] = {ROLE: Unpublished(model)}
+    return Weights("pretrained", IMAGENET_224, 1000, "imagenet", sources, description="not published")
+
+
+def _without_warning(architecture: str) -> dict[str, Any]:
+    """GoogLeNet and Inception warn unless told how to initialise; both have heads that only training uses."""
+    return {"init_weights": True} if architecture in ("googlenet", "inception_v3") else {}
+
+
+def _torchvision_preprocessing(entry: Any) -> Preprocessing:
+    transforms = entry.transforms()
+    interpolation: Interpolation = "bicubic" if transforms.interpolation.value == "bicubic" else "bilinear"
+    crop = transforms.crop_size[0]
+    return Preprocessing(
+        (crop, crop), tuple(transforms.mean), tuple(transforms.std), transforms.resize_size[0], interpolation
+    )
+
+
+def _timm_preprocessing(config: Any) -> Preprocessing:
+    size = config.test_input_size or config.input_size
+    interpolation: Interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"
+    resize = math.floor(min(size[1:]) / (config.test_crop_pct or config.crop_pct))
+    return Preprocessing((size[1], size[2]), tuple(config.mean), tuple(config.std), resize, interpolation)

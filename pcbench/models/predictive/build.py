@@ -1,0 +1,182 @@
+"""Predictive networks as registered models: any feedforward model, a configuration, and perhaps feedback weights."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from torch import nn
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
+from pcbench.models.checkpoints import configuration_hash, load_feedback
+from pcbench.models.own import initialised
+from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.predictive.config import Hyperparameters, PredictiveConfig, Scaling
+from pcbench.models.predictive.network import PredictiveNet
+from pcbench.models.sources import sha256
+from pcbench.models.spec import ModelSpec, Weights, WeightSource
+
+Dynamics = Literal["full", "no-error", "no-feedback", "memory-only"]
+
+OPTIONS: Mapping[str, str] = {
+    "dynamics": "full, or an ablation: no-error (pc = 0), no-feedback (feedback = 0), memory-only (both 0)",
+    "feedforward": "weight of the drive from below: a number, or one per PCoder with commas",
+    "feedback": "weight of the prediction from above, likewise",
+    "pc": "weight of the error gradient, likewise",
+    "scaling": "of the error gradient: none or kc",
+    "init_noise": "start from noise instead of the feedforward pass: the seed of the noise",
+}
+
+Configure = Callable[[nn.Module, Preprocessing, Mapping[str, object]], PredictiveConfig]
+"""(backbone, preprocessing, options) -> the configuration to predify the backbone with."""
+
+
+def predictive_weights(base: Weights, feedback: WeightSource, options: Mapping[str, object] | None = None) -> Weights:
+    """Weights of a predictive network: those of its backbone, and a file of feedback weights.
+
+    Args:
+        base: weights of the feedforward model, with at most one file.
+        feedback: file with "pcoders.I.predictor.*" and perhaps "pcoders.I.C_sqrt".
+        options: hyperparameters that go with these weights, by the names of OPTIONS.
+    """
+    sources = dict(zip(["backbone"], base.sources.values(), strict=False))  # a random network has none
+    return replace(
+        base,
+        sources={**sources, "feedback": feedback},
+        options={**base.options, **(options or {})},
+        description=f"backbone: {base.description or base.tag}",
+    )
+
+
+def predictive_spec(
+    name: str,
+    description: str,
+    base: ModelSpec,
+    configure: Configure,
+    weights: tuple[Weights, ...],
+    timesteps: int,
+    options: Mapping[str, str] | None = None,
+) -> ModelSpec:
+    """A predictive model over a feedforward one.
+
+    Args:
+        name: see ModelSpec.
+        description: see ModelSpec.
+        base: the feedforward model, which is also the baseline.
+        configure: gives the configuration.
+        weights: as `predictive_weights` makes them.
+        timesteps: see ModelSpec.
+        options: further options that `configure` understands.
+    """
+
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+        role = next((role for entry in base.weights for role in entry.sources), "network")
+        sources = {role: weights.sources["backbone"]} if "backbone" in weights.sources else {}
+        backbone = base.build(base, replace(weights, sources=sources), {}, seed)
+        if not isinstance(backbone, FeedforwardClassifier):
+            raise UserError(f"{base.name} has dynamics of its own; only a feedforward network can be made predictive")
+        config = configure(backbone.network, weights.preprocessing, options)
+        network = initialised(lambda: PredictiveNet(backbone.network, config), seed)
+        checksums = {"backbone": sha256(weights.sources["backbone"].path())} if sources else {}
+        identity = configuration_hash(config.structure())
+        if "feedback" in weights.sources:
+            path = weights.sources["feedback"].path()
+            load_feedback(network, path, architecture=name, configuration=identity)
+            checksums["feedback"] = sha256(path)
+        dynamics = apply_options(network, {**weights.options, **options})
+        model = PredictiveClassifier(network, weights.num_classes, weights.preprocessing, spec.timesteps)
+        model.provenance = {
+            "sha256": checksums,
+            "seed": seed,
+            "configuration": identity,
+            "modules": [pcoder.module for pcoder in config.pcoders],
+            "dynamics": dynamics,
+            "scaling": network.scaling,
+            "hyperparameters": [values.values() for values in network.hyperparameters],
+            "init_noise": network.initial_noise,
+        }
+        return model
+
+    return ModelSpec(
+        name=name,
+        family="predictive",
+        description=description,
+        build=build,
+        weights=weights,
+        timesteps=timesteps,
+        baseline=base.name,
+        options={**OPTIONS, **(options or {})},
+    )
+
+
+def apply_options(network: PredictiveNet, options: Mapping[str, object]) -> Dynamics:
+    """Set a network's hyperparameters, scaling and initial state as options say; returns the ablation in force.
+
+    Explicit values come first, then the ablation takes away. What feedback does not take is left to memory. A static
+    image under "memory-only" changes nothing, bit for bit.
+
+    Args:
+        network: changed in place.
+        options: by the names of OPTIONS; others are ignored. Values may be text, as they come from a command line.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
+    current = network.hyperparameters
+    columns: dict[str, Sequence[float]] = {}
+    for term in ("feedforward", "feedback", "pc"):
+        given = options.get(term)
+        existing = [values.values()[term] for values in current]
+        columns[term] = existing if given is None else _numbers(term, given, len(current))
+    dynamics = _choice("dynamics", options.get("dynamics", "full"), get_args(Dynamics))
+    nothing = [0.0] * len(current)
+    if dynamics in ("no-error", "memory-only"):
+        columns["pc"] = nothing
+    if dynamics in ("no-feedback", "memory-only"):
+        columns["feedback"] = nothing
+    rows = zip(columns["feedforward"], columns["feedback"], columns["pc"], strict=True)
+    network.hyperparameters = [Hyperparameters(b, feedback, a) for b, feedback, a in rows]
+    scaling = _choice("scaling", options.get("scaling", network.scaling), get_args(Scaling))
+    network.scaling = "kc" if scaling == "kc" else "none"
+    noise = options.get("init_noise")
+    if noise is not None:
+        try:
+            network.initial_noise = int(str(noise))
+        except ValueError:
+            raise UserError(f"init_noise is {noise!r}; it is the seed of the initial state, a whole number") from None
+    return next(known for known in get_args(Dynamics) if known == dynamics)
+
+
+def _numbers(name: str, given: object, count: int) -> list[float]:
+    """One number per PCoder, from a number, a list, or text with commas."""
+    parts = str(given).split(",") if isinstance(given, str | int | float) else given
+    try:
+        numbers = [float(part) for part in parts]  # type: ignore[attr-defined]  # what is no sequence raises below
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {given!r}; it is a number, or one per PCoder with commas: 0.2,0.4") from None
+    if len(numbers) == 1:
+        return numbers * count
+    if len(numbers) != count:
+        raise UserError(f"{name} has {len(numbers)} values for {count} PCoders; give one, or one each")
+    return numbers
+
+
+def _choice(name: str, given: object, known: Sequence[str]) -> str:
+    if given not in known:
+        raise UserError(f"{name} is {given!r}; {did_you_mean(str(given), known)}")
+    return str(given)
+
+
+def feedback_file_name(model: str, tag: str) -> str:
+    """Name of a file of feedback weights in the user's folder of weights.
+
+    >>> feedback_file_name("predify:timm:resnet18", "a1_in1k")
+    'predify-timm-resnet18-a1_in1k.safetensors'
+    """
+    return f"{model}-{tag}.safetensors".replace(":", "-").replace("/", "-")
+
+
+def shipped_configuration(name: str) -> Path:
+    """Path of a configuration file that this package ships: "pvgg16"."""
+    return Path(__file__).parent / "configurations" / f"{name}.toml"
