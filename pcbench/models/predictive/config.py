@@ -161,7 +161,11 @@ def read_config(source: str | Path | Mapping[str, Any] | PredictiveConfig) -> Pr
 
 def _checked(content: dict[str, Any], name: str) -> PredictiveConfig:
     try:
-        return PredictiveConfig.model_validate(content)
+        config = PredictiveConfig.model_validate(content)
+        config.hyperparameters()
+        return config
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     except ValidationError as error:
         first = error.errors()[0]
         where = [*first["loc"]]
@@ -202,4 +206,4 @@ def write_toml(config: PredictiveConfig) -> str:
         table.add("hyperparameters", values)
         tables.append(table)
     document.add("pcoders", tables)
-    return tomlkit.dumps(document)
+    return tomlkit.dumps(document).rstrip() + "\n"

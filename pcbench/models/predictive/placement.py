@@ -1,10 +1,13 @@
 """Where to put PCoders in a network that nobody has written a configuration for."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
-from pcbench.models.predictive.config import HyperparametersTable, PCoderTable, PredictiveConfig
+from pcbench.models.predictive.config import HyperparametersTable, PCoderTable, PredictiveConfig, read_config
+from pcbench.models.predictive.cut import find_modules
 from pcbench.models.predictive.pcoder import default_predictor
 
 _Size = tuple[int, int]
@@ -63,16 +66,49 @@ def automatic_config(
             places.append(place)
     if not places:
         raise UserError("the spatial size changes nowhere inside the network; write a configuration (pcbench predify)")
+    ordered = sorted(places, key=lambda place: place.end)
+    return _config([(place.path, _shape(place.out)) for place in ordered], input_size, hyperparameters, name)
+
+
+def explicit_config(
+    backbone: nn.Module,
+    input_size: tuple[int, int, int],
+    modules: Sequence[str],
+    hyperparameters: HyperparametersTable | None = None,
+    name: str = "PredictiveNet",
+) -> PredictiveConfig:
+    """A configuration with default predictors and a PCoder at each named module. See `automatic_config`."""
+    named = read_config({"pcoders": [{"module": module} for module in modules]})
+    paths = find_modules(backbone, [pcoder.path for pcoder in named.pcoders])
+    calls, _ = _record(backbone, input_size)
+    shapes = {call.path: _shape(call.out) for call in calls if call.out is not None}
+    for path in paths:
+        if path not in shapes:
+            raise UserError(f"module {path!r} is not called, or returns no tensor; choose another")
+    return _config([(path, shapes[path]) for path in paths], input_size, hyperparameters, name)
+
+
+def _config(
+    places: Sequence[tuple[str, tuple[int, ...]]],
+    input_size: tuple[int, int, int],
+    hyperparameters: HyperparametersTable | None,
+    name: str,
+) -> PredictiveConfig:
+    """A configuration with default predictors, from paths of modules and the shapes (C, H, W) of their outputs."""
     table = hyperparameters or HyperparametersTable(feedforward=0.8, feedback=0.1, pc=0.01)
     below: tuple[int, ...] = input_size
     pcoders = []
-    for place in sorted(places, key=lambda place: place.end):
-        assert place.out is not None
-        shape = tuple(place.out.shape[1:])
-        predictor = default_predictor(shape, below)
-        pcoders.append(PCoderTable(module=_written(place.path), predictor=predictor, hyperparameters=table))
+    for path, shape in places:
+        pcoders.append(
+            PCoderTable(module=_written(path), predictor=default_predictor(shape, below), hyperparameters=table)
+        )
         below = shape
     return PredictiveConfig(name=name, gradient_scaling=True, input_size=input_size, pcoders=tuple(pcoders))
+
+
+def _shape(out: Tensor | None) -> tuple[int, ...]:
+    assert out is not None
+    return tuple(out.shape[1:])
 
 
 def _record(backbone: nn.Module, input_size: tuple[int, int, int]) -> tuple[list[_Call], Tensor]:

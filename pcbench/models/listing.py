@@ -1,0 +1,94 @@
+"""What models there are, what each needs, and whether it is at hand."""
+
+from pcbench.models.feedforward import Unpublished
+from pcbench.models.loading import RANDOM, find_model
+from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, Weights
+
+Row = dict[str, object]
+
+SOURCES_HELP = {
+    "timm": "timm:NAME, a feedforward network of timm",
+    "torchvision": "torchvision:NAME, a classifier of torchvision",
+    "predify": "predify:NAME?config=FILE, any feedforward model above or from a source, made predictive",
+}
+
+
+def list_models() -> list[Row]:
+    """The registered models, sorted by family and name.
+
+    Returns:
+        One dict a model: name, family, description, timesteps (default T), baseline, weights (tags), at_hand (those
+        tags whose files are there; "random" always is), needs (tag -> missing files, one line each).
+    """
+    rows = [_row(spec) for _, spec in MODELS]
+    return sorted(rows, key=lambda row: (str(row["family"]), str(row["name"])))
+
+
+def list_sources() -> list[Row]:
+    """Where further models come from by name: name and description of each source."""
+    names = MODEL_SOURCES.names()
+    return [{"name": name, "description": SOURCES_HELP.get(name, f"{name}:NAME, from an extension")} for name in names]
+
+
+def describe_model(name: str, *, count: bool = True) -> Row:
+    """Everything about one model, by any name that `load_model` takes.
+
+    Args:
+        name: of the model.
+        count: also build it, with random weights, to count its parameters.
+
+    Returns:
+        The row of `list_models`, with weights as a list of dicts (tag, data, num_classes, preprocessing, options,
+        files with whether each is at hand), the builder's options, and what building it reports.
+
+    Raises:
+        UserError: no such model.
+    """
+    spec, _ = find_model(name)
+    row = _row(spec)
+    row["weights"] = [_weights(entry) for entry in spec.weights]
+    row["options"] = dict(spec.options)
+    if count:
+        from pcbench.models.loading import load_model
+
+        model = load_model(name, RANDOM)
+        row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+        row["built"] = {key: value for key, value in model.provenance.items() if key not in ("sha256", "seed")}
+    return row
+
+
+def _row(spec: ModelSpec) -> Row:
+    missing = {entry.tag: entry.missing() for entry in spec.weights}
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "description": spec.description,
+        "timesteps": spec.timesteps,
+        "baseline": spec.baseline,
+        "weights": [*missing, RANDOM],
+        "at_hand": [*(tag for tag, files in missing.items() if not files), RANDOM],
+        "needs": {tag: files for tag, files in missing.items() if files},
+    }
+
+
+def _weights(entry: Weights) -> Row:
+    preprocessing = entry.preprocessing
+    return {
+        "tag": entry.tag,
+        "description": entry.description,
+        "data": entry.data,
+        "num_classes": entry.num_classes,
+        "preprocessing": {
+            "size": list(preprocessing.size),
+            "resize": preprocessing.resize,
+            "interpolation": preprocessing.interpolation,
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+        },
+        "options": dict(entry.options),
+        "files": [
+            {"role": role, "at_hand": source.at_hand(), "where": source.describe()}
+            for role, source in entry.sources.items()
+            if not isinstance(source, Unpublished)
+        ],
+    }
