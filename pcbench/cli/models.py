@@ -29,15 +29,21 @@ def command(name: str | None, as_json: bool) -> None:
         click.echo(json.dumps({"models": rows, "sources": list_sources()}, indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("model", "family", "T", "weights at hand", "further weights"):
-        table.add_column(title, justify="right" if title == "T" else "left", no_wrap=title == "model")
+    table.add_column("model", no_wrap=True)
+    table.add_column("T", justify="right")
+    table.add_column("weights at hand (others in parentheses)", overflow="fold")
+    family = None
     for row in rows:
+        if row["family"] != family:
+            family = row["family"]
+            table.add_section()
+            table.add_row(f"[bold]{family}[/bold]", "", "")
         at_hand, tags = row["at_hand"], row["weights"]
         assert isinstance(at_hand, list)
         assert isinstance(tags, list)
         steps = str(row["timesteps"]) if row["timesteps"] else "-"
-        further = ", ".join(tag for tag in tags if tag not in at_hand)
-        table.add_row(str(row["name"]), str(row["family"]), steps, ", ".join(at_hand), further)
+        weights = ", ".join(tag if tag in at_hand else f"({tag})" for tag in tags)
+        table.add_row(f"  {row['name']}", steps, weights)
     console.print(table)
     console.print("T: default number of timesteps after the feedforward pass. Also by name:")
     for source in list_sources():

@@ -13,15 +13,7 @@ import click
 @click.option("--feedback", type=float, default=0.1, show_default=True, help="Of every PCoder.")
 @click.option("--pc", type=float, default=0.01, show_default=True, help="Of every PCoder.")
 @click.option("--force", is_flag=True, help="Overwrite the file.")
-def command(
-    model: str,
-    output: Path | None,
-    modules: tuple[str, ...],
-    feedforward: float,
-    feedback: float,
-    pc: float,
-    force: bool,
-) -> None:
+def command(model: str, output: Path | None, modules: tuple[str, ...], force: bool, **hyperparameters: float) -> None:
     """Write the configuration (TOML, Predify's format) that makes MODEL predictive, for editing.
 
     Without --module, PCoders go where the spatial size changes. Run the result with
@@ -33,7 +25,6 @@ def command(
     from pcbench.models.predictive.config import read_config, write_toml
     from pcbench.models.predictive.placement import automatic_config, explicit_config
 
-    hyperparameters = {"feedforward": feedforward, "feedback": feedback, "pc": pc}
     if output is not None and output.exists() and not force:
         raise UserError(f"{output} exists; choose another file or add --force")
     loaded = load_model(model, "random")
