@@ -58,32 +58,50 @@ class DataInfo(Strict):
 
 
 class SuiteInfo(Strict):
-    """A suite of a run; the version is raised whenever its conditions change."""
+    """A suite of a run; the version is raised whenever its conditions change, the digest says so by itself."""
 
     name: str
     version: int
+    digest: str = ""
 
 
 class CellInfo(Strict):
-    """A finished cell: its file, what it cost, and what its perturbation reported besides the records."""
+    """A finished cell: its file, what it cost, and what its perturbation reported besides the records.
+
+    Attributes:
+        file: of the records, relative to the run's directory; `sha256` is its checksum, `rows` its length.
+        seconds: by stage: "data" (waiting for images), "perturbation", "model".
+        extra: further tables of the cell, file -> checksum ("representations/...parquet").
+        report: what the perturbation says about the cell.
+    """
 
     file: str
     sha256: str
     rows: int
     seconds: dict[str, float]
+    extra: dict[str, str] = Field(default_factory=dict)
     report: dict[str, object] = Field(default_factory=dict)
 
 
 class RunInfo(Strict):
-    """run.json. Holds no absolute path, host or user name."""
+    """run.json. Holds no absolute path, host or user name.
+
+    Attributes:
+        identity: digest of all that decides the results; a run goes on only in a directory of the same identity.
+        planned: number of cells that the finished run has.
+        command: the words that make this run again, and go on with it.
+    """
 
     schema_version: int = SCHEMA_VERSION
     status: Status
+    identity: str = ""
+    planned: int = 0
     arguments: dict[str, object]
     models: list[ModelInfo]
     data: DataInfo
     suites: list[SuiteInfo]
     seed: int
+    command: list[str] = Field(default_factory=list)
     device: str
     dtype: str
     packages: dict[str, str]
