@@ -21,6 +21,7 @@ class PredictiveClassifier(TemporalClassifier):
     def __init__(self, network: PredictiveNet, num_classes: int, preprocessing: Preprocessing, timesteps: int) -> None:
         super().__init__(num_classes, preprocessing, timesteps)
         self.network = network
+        self.train(network.training)
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         """See TemporalClassifier."""

@@ -169,10 +169,10 @@ class PredictiveNet(Holder):
         state: State | None = None
         for t in range(timesteps + 1):
             if checkpointing and torch.is_grad_enabled():
-                before = (
-                    None if state is None else State(self._pcoders(), x, state.representations, self.scaling, gradient)
+                # What the sweep computes from the state before it has to be computed again, so within the sweep.
+                logits, representations = checkpoint(
+                    lambda before: self._sweep(values, before and before.fresh(), observer), state, use_reentrant=False
                 )
-                logits, representations = checkpoint(self._sweep, values, before, observer, use_reentrant=False)
             else:
                 logits, representations = self._sweep(values, state, observer)
             state = State(self._pcoders(), x, representations, self.scaling, gradient)

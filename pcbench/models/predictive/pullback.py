@@ -2,7 +2,8 @@
 
 For the predictors in use (convolutions and upsampling, perhaps a ReLU at the end) the pullback has a closed form that
 needs no autograd graph: p -> p > 0 is the mask of the ReLU, and each linear layer has an adjoint. It is written in
-differentiable functions, so that it can be differentiated itself. Any other module goes through `torch.func.vjp`.
+differentiable functions, so that it can be differentiated itself. Any other module
+goes through autograd, with a graph of its own.
 """
 
 from collections.abc import Callable
@@ -30,21 +31,30 @@ def predict(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
     if all(_is_linear(layer) for layer in layers[:-1]) and (_is_linear(layers[-1]) or type(layers[-1]) is nn.ReLU):
         p: Tensor = predictor(e)
         return p, lambda v: _adjoint(layers, tuple(e.shape), p, v)
-    if e.is_inference():  # functorch cannot see inference tensors; leaving the mode allocates one copy of e
-        with torch.inference_mode(False):
-            return _by_autograd(predictor, e.clone())
-    return _by_autograd(predictor, e)
+    if not e.is_inference():
+        return _by_autograd(predictor, e, differentiable=torch.is_grad_enabled())
+    with torch.inference_mode(False):  # autograd cannot see inference tensors
+        return _by_autograd(predictor, e.clone(), differentiable=False)
 
 
-def _by_autograd(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
-    p, vjp = torch.func.vjp(predictor, e)[:2]
+def _by_autograd(predictor: nn.Module, e: Tensor, *, differentiable: bool) -> tuple[Tensor, Pullback]:
+    """A prediction with its own small graph, which lives as long as the pullback."""
+    # The hooks keep what the graph saves as it is: within a checkpointed timestep it would be dropped, and computing
+    # the pullback there would compute the timestep again.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_same, _same):
+        x = e if differentiable and e.requires_grad else e.detach().requires_grad_()
+        p: Tensor = predictor(x)
 
     def pullback(v: Tensor) -> Tensor:
-        with torch.inference_mode(False):
-            product: Tensor = vjp(v.clone() if v.is_inference() else v)[0]
-        return product
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            cotangent = v.clone() if v.is_inference() else v
+            return torch.autograd.grad(p, x, cotangent, retain_graph=True, create_graph=differentiable)[0]
 
-    return p, pullback
+    return (p if differentiable else p.detach()), pullback
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def flatten(module: nn.Module) -> list[nn.Module]:
@@ -101,6 +111,9 @@ def _layer_adjoint(layer: nn.Module, shape: tuple[int, ...], v: Tensor) -> Tenso
             return F.conv_transpose2d(
                 v, layer.weight, None, layer.stride, layer.padding, size, layer.groups, layer.dilation
             )
+        case nn.Upsample() if torch.compiler.is_compiling():  # the operator below does not take symbolic sizes
+            traced: Tensor = torch.func.vjp(layer, v.new_zeros(shape))[1](v)[0]
+            return traced
         case nn.Upsample():
             scales: tuple[float | None, ...] = (None, None)
             if layer.scale_factor is not None and not layer.recompute_scale_factor:

@@ -35,6 +35,10 @@ class State:
         self._gradient = gradient
         self._predicted: dict[int, tuple[Tensor, Pullback]] = {}
 
+    def fresh(self) -> "State":
+        """The same representations, with nothing computed from them yet."""
+        return State(self._pcoders, self._x, self.representations, self._scaling, self._gradient)
+
     def below(self, n: int) -> Tensor:
         """e_(n-1), counting PCoders from 0 here: what PCoder n predicts."""
         return self.representations[n - 1] if n else self._x
