@@ -53,12 +53,14 @@ class TemporalClassifier(nn.Module):
         weights: tag of the weights that are loaded.
         provenance: what a record of a run says about the model: checksums, configuration, hyperparameters (JSON).
         has_dynamics: whether the answer can change with t. Without, all T + 1 answers are the same tensor.
+        has_representations: whether `representations` has any to show.
         gradients: the ways in which gradients through time can be taken, "exact" first.
         gradient: the one in use. "truncated" treats the error gradient as a constant, as published code does.
         checkpointing: recompute each timestep in the backward pass instead of storing it (less memory, more time).
     """
 
     has_dynamics: bool = True
+    has_representations: ClassVar[bool] = False
     gradients: ClassVar[tuple[str, ...]] = ("exact",)
 
     mean: Tensor
@@ -113,6 +115,14 @@ class TemporalClassifier(nn.Module):
                 f"(batch, {self.mean.shape[1]}, height, width)"
             )
         return self.rollout(self.normalise(images), steps)
+
+    def representations(self, images: Tensor, timesteps: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """At each t = 0..T the logits (B, classes) and the representations, one tensor (B, ...) for each PCoder.
+
+        Raises:
+            UserError: the model has none.
+        """
+        raise UserError(f"{self.name or 'this model'} has no representations; predictive networks do")
 
     def at(self, t: int) -> "AtTimestep":
         """The answer at timestep t as an ordinary classifier, images -> (B, classes), for attack libraries."""

@@ -1,5 +1,6 @@
 """A predictive network as a classifier of images."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor
@@ -16,6 +17,7 @@ class PredictiveClassifier(TemporalClassifier):
         num_classes, preprocessing, timesteps: see TemporalClassifier.
     """
 
+    has_representations: ClassVar[bool] = True
     gradients: ClassVar[tuple[str, ...]] = ("exact", "truncated")
 
     def __init__(self, network: PredictiveNet, num_classes: int, preprocessing: Preprocessing, timesteps: int) -> None:
@@ -28,3 +30,8 @@ class PredictiveClassifier(TemporalClassifier):
         gradient = "truncated" if self.gradient == "truncated" else "exact"
         logits: Tensor = self.network(x, timesteps, gradient=gradient, checkpointing=self.checkpointing)
         return logits
+
+    def representations(self, images: Tensor, timesteps: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """See TemporalClassifier."""
+        for step in self.network.unroll(self.normalise(images), timesteps):
+            yield step.logits, step.representations
