@@ -59,6 +59,9 @@ def predicted_shape(predictor: nn.Module, shape: tuple[int, ...]) -> tuple[int, 
     """
     x = torch.empty((1, *shape), device="meta")
     for layer in flatten(predictor):
+        channels = getattr(layer, "num_features", getattr(layer, "in_channels", x.shape[1]))  # not checked on meta
+        if x.shape[1] != channels:
+            raise UserError(f"predictor {layer} takes {channels} channels, but there are {x.shape[1]}")
         tensors = {name: torch.empty_like(value, device="meta") for name, value in layer.state_dict().items()}
         try:
             with torch.no_grad():

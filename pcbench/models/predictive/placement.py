@@ -30,7 +30,7 @@ def automatic_config(
     hyperparameters: HyperparametersTable | None = None,
     name: str = "PredictiveNet",
 ) -> PredictiveConfig:
-    """A configuration with a PCoder wherever the spatial size is about to change, and default predictors.
+    """A configuration with a PCoder wherever the spatial size is about to shrink, and default predictors.
 
     One image of noise is sent through. Where a module takes one size and gives another in a single step (a strided
     convolution, a pooling, a stage of a residual network), the module that made its input gets a PCoder. A module that
@@ -43,7 +43,7 @@ def automatic_config(
         name: of the configuration.
 
     Raises:
-        UserError: the network does not take that input, or the spatial size changes nowhere.
+        UserError: the network does not take that input, or the spatial size shrinks nowhere.
     """
     calls, image = _record(backbone, input_size)
     counts: dict[str, int] = {}
@@ -65,7 +65,7 @@ def automatic_config(
         if place not in places:
             places.append(place)
     if not places:
-        raise UserError("the spatial size changes nowhere inside the network; write a configuration (pcbench predify)")
+        raise UserError("the spatial size shrinks nowhere inside the network; write a configuration (pcbench predify)")
     ordered = sorted(places, key=lambda place: place.end)
     return _config([(place.path, _shape(place.out)) for place in ordered], input_size, hyperparameters, name)
 
@@ -154,7 +154,12 @@ def _single_steps(calls: list[_Call]) -> list[_Call]:
     inside_until = -1
     for call in calls:
         before, after = _size(call.x), _size(call.out)
-        if call.start < inside_until or before is None or before == after:
+        shrinks = before is not None and (after is None or after[0] * after[1] < before[0] * before[1])
+        if call.start < inside_until:
+            continue
+        if not shrinks:
+            if before is not None and before == after:  # nothing changes across it; layouts may change within
+                inside_until = call.end
             continue
         children = [other for other in calls if call.start < other.start and other.end < call.end]
         direct = [
