@@ -41,7 +41,8 @@ class AttackTable(Table):
         target: aim at this class.
         samples: answers to average, for networks that draw their initial state.
         gradient: "exact" or "truncated", whatever the run says.
-        source: craft on this registered model instead ("baseline": the model's own feedforward baseline).
+        source: craft on this registered model instead ("baseline": the model's own feedforward baseline); a run
+            (--attack-source) can name another.
         share: of the images to attack, chosen by their ids: for costly attacks.
         correct_through: attack only images that are classified correctly at every timestep up to this one.
     """
@@ -132,7 +133,7 @@ class AttackImages(Perturbation):
             if model.has_dynamics:
                 raise UserError(f"{where}: no gradient {gradient!r}; it has {', '.join(model.gradients)}")
         if params.get("source") is not None:
-            source = _settle_source(str(params["source"]), model, where)
+            source = _settle_source(str(params.get("attack_source") or params["source"]), model, where)
             params["label"] = str(params["label"]).replace(f"+from:{params['source']}", f"+from:{source}")
             params["source"] = source
         elif attack.gradients:

@@ -1,0 +1,281 @@
+"""Pictures of attacks: attack x evaluation timestep, accuracy over time per epsilon, one attack against another."""
+
+import textwrap
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.analysis.attacks import (
+    WORST,
+    attack_records,
+    clean_answers,
+    main_attack,
+    matrix,
+    over_time,
+    robust_accuracy,
+    successes,
+)
+from pcbench.analysis.believability import Check, believability
+from pcbench.analysis.statistics import wilson
+from pcbench.figures import style
+
+FORMATS = ("png", "svg")
+_DOUBT = "#B00020"
+_PANELS = 4
+_ROLES = ("random noise", "transfer", "hard-label", "gradient-free", "single-step", "white-box", WORST)
+
+
+def adversarial_figures(records: pd.DataFrame, directory: Path, stem: str) -> list[Path]:
+    """Draw the attacks of one model in one suite, marked where the sanity checks doubt them.
+
+    Args:
+        records: of one model and suite with attacks.
+        directory: where the files go; made if need be.
+        stem: start of the file names.
+
+    Returns:
+        The files: PNG, SVG and the CSV of what each shows.
+    """
+    rows = attack_records(records)
+    main = main_attack(rows)
+    if main is None:
+        return []
+    checks = believability(records)
+    drawn: dict[str, tuple[Figure, pd.DataFrame]] = {}
+    own = rows[(rows["label"] == main) & (rows["source"] == "")]
+    if rows["timestep"].nunique() > 1:
+        if own["at"].nunique() > 1:
+            drawn["matrix"] = heat_maps(records, main)
+            drawn["epsilons"] = curves(records, main)
+        if (rows["source"] != "").any():
+            drawn["transfer"] = transferred(records)
+    drawn["attacks"] = ladder(records)
+    if own["at"].nunique() > 1 and own["severity"].nunique() > 1 and (own["at"] == 0).any():
+        drawn["successes"] = success_counts(records, main)
+        drawn["relative"] = relative_successes(records, main)
+    files = []
+    for name, (figure, data) in drawn.items():
+        mark(figure, checks)
+        files += style.save(figure, data, directory / f"{stem}-{name}", FORMATS)
+    return files
+
+
+def mark(figure: Figure, checks: Sequence[Check]) -> None:
+    """Say in a figure's title which sanity checks its attacks did not pass; nothing when all that ran are ok."""
+    words = [f"{check.verdict}: {check.name}" for check in checks if check.verdict in ("failed", "suspicious")]
+    if not words:
+        return
+    lines = "\n".join(textwrap.wrap(f"attack in doubt — {'; '.join(words)}", int(21 * figure.get_figwidth())))
+    figure.suptitle(f"{figure.get_suptitle()}\n{lines}", color=_DOUBT, fontsize=7)
+
+
+def radius(epsilon: float, norm: str = "linf") -> str:
+    """A radius as people write it.
+
+    >>> radius(8 / 255), radius(1 / 510), radius(0.3), radius(0.5, "l2")
+    ('8/255', '0.5/255', '0.3', '0.5')
+    """
+    steps = epsilon * 255
+    if (
+        norm == "linf"
+        and abs(steps - round(steps * 4) / 4) < 1e-6
+        and Fraction(epsilon).limit_denominator(100) != (Fraction(round(epsilon * 100), 100))
+    ):
+        return f"{steps:.3g}/255"
+    return f"{epsilon:.4g}"
+
+
+def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
+    """Attack timestep x evaluation timestep, one panel for each epsilon (four at most, evenly chosen).
+
+    Returns:
+        The figure, and `matrix` of each epsilon with the column epsilon, accuracy in percent.
+    """
+    rows = attack_records(records)
+    own = rows[rows["label"] == label]
+    norm = str(own["norm"].iloc[0])
+    epsilons = sorted(own["severity"].unique())
+    if len(epsilons) > _PANELS:
+        epsilons = [epsilons[int(i)] for i in np.linspace(0, len(epsilons) - 1, _PANELS).round()]
+    tables = [matrix(records, label, epsilon).assign(epsilon=epsilon) for epsilon in epsilons]
+    side = 1.9
+    figure = style.canvas(max(style.COLUMN, 0.7 + side * len(epsilons)), side + 0.75)
+    axes = figure.subplots(1, len(epsilons), squeeze=False, sharey=True)[0]
+    for ax, table, epsilon in zip(axes, tables, epsilons, strict=True):
+        grid = 100 * table.pivot(index="at", columns="timestep", values="accuracy")
+        ax.imshow(grid, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        small = 6.5 if grid.shape[1] <= 6 else 4.5
+        for (i, j), value in np.ndenumerate(grid.to_numpy()):
+            ax.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=small, color="w" if value < 60 else "k")
+        ax.set_xticks(range(grid.shape[1]), [str(t) for t in grid.columns])
+        ax.set_yticks(range(grid.shape[0]), [str(t) for t in grid.index])
+        ax.grid(visible=False)
+        counts = table.groupby("at")["n"].first()
+        n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()}-{counts.max()}"
+        ax.set_title(f"ε = {radius(epsilon, norm)}, n = {n}")
+        ax.set_xlabel("judged at t")
+    axes[0].set_ylabel("attacked at t")
+    figure.suptitle(f"{records['model'].iloc[0]}, {label}: accuracy (%) of the attacked images")
+    data = pd.concat(tables, ignore_index=True)
+    for column in ("accuracy", "low", "high"):
+        data[column] *= 100
+    return figure, data
+
+
+def curves(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy against timestep, each timestep under the attack made for it; one line for each epsilon.
+
+    Returns:
+        The figure, and `over_time` with accuracies in percent.
+    """
+    data = over_time(records, label)
+    rows = attack_records(records)
+    norm = str(rows.loc[rows["label"] == label, "norm"].iloc[0])
+    figure = style.canvas(style.COLUMN, style.COLUMN * 0.85)
+    ax = figure.subplots()
+    epsilons = sorted(data["epsilon"].unique())
+    for column in ("accuracy", "low", "high"):
+        data[column] *= 100
+    for colour, epsilon in zip(style.shades(len(epsilons)), epsilons, strict=True):
+        part = data[data["epsilon"] == epsilon]
+        name = "no attack" if epsilon == 0 else f"ε = {radius(epsilon, norm)}"
+        ax.plot(part["timestep"], part["accuracy"], color=colour, marker="o", label=name)
+        ax.fill_between(part["timestep"], part["low"], part["high"], color=colour, alpha=0.12, lw=0)
+    style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
+    style.percent_axis(ax)
+    ax.set_ylim(-3, 103)
+    ax.set_xlabel("timestep, attacked and judged")
+    figure.suptitle(f"{records['model'].iloc[0]}, {label}; 95 % intervals")
+    figure.legend(loc="outside right upper")
+    return figure, data
+
+
+def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """One attack against another: accuracy of the clean-correct images at the radius and timestep with most attacks.
+
+    Random noise of the same norm is the top rung, the worst case over attacks the lowest. Random noise, weaker
+    attacks and transfer that come out below the white-box attack are a sign of a weak attack.
+
+    Returns:
+        The figure, and a row for each rung: condition, epsilon, timestep, n, correct, accuracy, low, high (percent).
+    """
+    rows = attack_records(records)
+    robust = robust_accuracy(records)
+    robust = robust[robust["n_clean"] > 0]
+    counts = robust[robust["label"] != WORST].groupby(["norm", "epsilon", "timestep"])["label"].nunique()
+    order = counts.reset_index(name="attacks").sort_values(["attacks", "timestep"], ascending=False, kind="stable")
+    norm, epsilon, step = str(order["norm"].iloc[0]), float(order["epsilon"].iloc[0]), int(order["timestep"].iloc[0])
+    here = robust[(robust["norm"] == norm) & (robust["epsilon"] == epsilon) & (robust["timestep"] == step)]
+    rungs = [
+        (str(label), int(n), round(n * share))
+        for label, n, share in here[["label", "n_clean", "robust_of_clean"]].itertuples(index=False)
+    ]
+    same = records[(records["severity"] == epsilon) & (records["timestep"] == step)]
+    clean = clean_answers(records)
+    for name, part in same[same["group"] == "noise"].groupby("perturbation", observed=True):
+        answers = part.set_index("image")["correct"].astype(bool)
+        kept = answers[clean.xs(step, level="timestep").reindex(answers.index)] if len(clean) else answers
+        if str(name).endswith(f"-{norm}") and len(kept):
+            rungs.append((str(name), len(kept), int(kept.sum())))
+    data = pd.DataFrame(rungs, columns=["condition", "n", "correct"]).assign(epsilon=epsilon, timestep=step)
+    low, high = wilson(data["correct"], data["n"])
+    data = data.assign(accuracy=100 * data["correct"] / data["n"], low=100 * low, high=100 * high)
+    data = data.sort_values("accuracy", ascending=False, kind="stable").reset_index(drop=True)
+    figure = style.canvas(style.COLUMN * 1.2, 0.8 + 0.2 * len(data))
+    ax = figure.subplots()
+    roles = dict(zip(rows["label"], rows["role"], strict=True)) | {WORST: WORST}
+    for index, role in enumerate(_ROLES):
+        part = data[[roles.get(name, "random noise") == role for name in data["condition"]]]
+        if part.empty:
+            continue
+        ax.errorbar(
+            part["accuracy"],
+            part.index,
+            xerr=np.abs(part[["low", "high"]].to_numpy().T - part["accuracy"].to_numpy()),
+            linestyle="none",
+            color=style.colour(index),
+            marker=style.marker(index),
+            elinewidth=0.7,
+            label=role,
+        )
+    ax.set_yticks(range(len(data)), list(data["condition"]))
+    ax.set_ylim(len(data) - 0.5, -0.5)
+    ax.set_xlim(-3, 103)
+    ax.set_xlabel(f"accuracy (%) of the {data['n'].max()} clean-correct images, 95 % interval")
+    figure.suptitle(f"{records['model'].iloc[0]}, {norm} ε = {radius(epsilon, norm)}, judged at t = {step}")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure, data
+
+
+def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Accuracy at each timestep under attacks crafted on another network: a panel for each attack.
+
+    Returns:
+        The figure, and a row for each attack, epsilon and timestep, accuracies in percent, among all images.
+    """
+    data = robust_accuracy(records)
+    data = data[data["label"].str.contains("+from:", regex=False)].reset_index(drop=True)
+    for column in ("robust", "low", "high"):
+        data[column] *= 100
+    labels = list(data["label"].unique())
+    epsilons = sorted(data["epsilon"].unique())
+    shade = dict(zip(epsilons, style.shades(len(epsilons)), strict=True))
+    figure, axes = style.panels(len(labels), columns=2, height=1.8)
+    for ax, label in zip(axes, labels, strict=True):
+        for epsilon, part in data[data["label"] == label].groupby("epsilon"):
+            name = f"ε = {radius(float(str(epsilon)), str(part['norm'].iloc[0]))}"
+            ax.plot(part["timestep"], part["robust"], color=shade[epsilon], marker="o", label=name)
+            ax.fill_between(part["timestep"], part["low"], part["high"], color=shade[epsilon], alpha=0.12, lw=0)
+        ax.set_title(label.replace("+from:", ", from "))
+        style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
+        ax.set_ylim(-3, 103)
+        ax.set_xlabel("timestep")
+    style.percent_axis(axes[0])
+    figure.suptitle(f"{records['model'].iloc[0]}: transferred attacks")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    return figure, data
+
+
+def success_counts(records: pd.DataFrame, label: str | None = None) -> tuple[Figure, pd.DataFrame]:
+    """The paper's first figure: number of successful attacks against epsilon (log axis), a line for each timestep."""
+    data = successes(records, label)
+    figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
+    ax = figure.subplots()
+    steps = sorted(data["timestep"].unique())
+    for colour, step in zip(style.shades(len(steps)), steps, strict=True):
+        part = data[data["timestep"] == step]
+        ax.plot(part["epsilon"], part["successes"], color=colour, marker="o", label=f"t = {step}")
+    ax.set_xscale("log")
+    epsilons = sorted(data["epsilon"].unique())
+    ax.set_xticks(epsilons, [radius(epsilon) for epsilon in epsilons], rotation=45, minor=False)
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel("ε")
+    ax.set_ylabel(f"successful attacks of {data['n'].max()}")
+    figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
+    figure.legend(loc="outside right upper")
+    return figure, data
+
+
+def relative_successes(records: pd.DataFrame, label: str | None = None) -> tuple[Figure, pd.DataFrame]:
+    """The paper's second figure: success rate against timestep, shifted so that the feedforward value is 1.
+
+    Lines are the four largest epsilons: 0.7 to 1.0 in the paper's protocol.
+    """
+    data = successes(records, label)
+    figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
+    ax = figure.subplots()
+    shown = sorted(data["epsilon"].unique())[-_PANELS:]
+    for colour, epsilon in zip(style.shades(len(shown)), shown, strict=True):
+        part = data[data["epsilon"] == epsilon]
+        ax.plot(part["timestep"], part["relative"], color=colour, marker="o", label=f"ε = {radius(epsilon)}")
+    ax.axhline(1, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.8)
+    style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
+    ax.set_xlabel("timestep, attacked and judged")
+    ax.set_ylabel("success rate, feedforward = 1")
+    figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
+    figure.legend(loc="outside right upper")
+    return figure, data[data["epsilon"].isin(shown)]
