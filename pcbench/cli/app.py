@@ -24,7 +24,9 @@ class Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the package's modules, in alphabetical order."""
         return sorted(
-            module.name for module in iter_modules(import_module(self.package).__path__) if module.name != "app"
+            module.name
+            for module in iter_modules(import_module(self.package).__path__)
+            if module.name != "app" and not module.name.startswith("_")
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

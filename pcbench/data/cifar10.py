@@ -24,19 +24,21 @@ NEEDS = (
 
 
 class TorchvisionCifar10(ImageSet):
-    """CIFAR-10's test images as torchvision stores them, its checksums verified; ids are "test/00000", ...
+    """CIFAR-10's test or training images as torchvision stores them, its checksums verified; ids are "test/00000", ...
 
     Args:
         name: as ImageSet's.
         root: the folder that holds cifar-10-batches-py.
-        rows: of the images to take; None for all 10,000.
+        rows: of the images to take; None for all of them.
+        train: the training images; their ids are "train/00000", ...
     """
 
-    def __init__(self, name: str, root: Path, rows: Sequence[int] | None = None) -> None:
+    def __init__(self, name: str, root: Path, rows: Sequence[int] | None = None, *, train: bool = False) -> None:
         self.root = root
-        self.rows = list(range(10_000)) if rows is None else list(rows)
+        self.train = train
         targets = self._dataset[1]
-        ids = [f"test/{row:05d}" for row in self.rows]
+        self.rows = list(range(len(targets))) if rows is None else list(rows)
+        ids = [f"{'train' if train else 'test'}/{row:05d}" for row in self.rows]
         super().__init__(name, "cifar10", ids, [targets[row] for row in self.rows])
 
     def __getstate__(self) -> dict[str, object]:
@@ -47,7 +49,7 @@ class TorchvisionCifar10(ImageSet):
         from torchvision import datasets
 
         try:
-            dataset = datasets.CIFAR10(str(self.root), train=False, download=False)
+            dataset = datasets.CIFAR10(str(self.root), train=self.train, download=False)
         except RuntimeError as error:
             raise UserError(f"{BATCHES} is not torchvision's CIFAR-10: {' '.join(str(error).split())}") from None
         return dataset.data, dataset.targets
@@ -62,7 +64,7 @@ class TorchvisionCifar10(ImageSet):
 
     def subset(self, indices: Sequence[int]) -> "TorchvisionCifar10":
         """The images at these positions, in this order."""
-        return TorchvisionCifar10(self.name, self.root, [self.rows[index] for index in indices])
+        return TorchvisionCifar10(self.name, self.root, [self.rows[index] for index in indices], train=self.train)
 
 
 def download(root: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcbench.errors import UserError
 from pcbench.models.vgg import VGG16, Block, Convolution, VGGBlock, convolution
 
 HAH_BLOCKS = 6
@@ -159,3 +160,18 @@ class HaHCost:
             kernel.grad = gradient if kernel.grad is None else kernel.grad + gradient
             total -= float(loss.detach())
         return total
+
+
+def read_alphas(text: str) -> tuple[float, ...]:
+    """Weights of the blocks' costs from text such as "0.0045,0.0025,0.0013,0.001,0.0008,0.0005".
+
+    Raises:
+        UserError: not as many numbers as there are HaH blocks.
+    """
+    try:
+        alphas = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        alphas = ()
+    if len(alphas) != HAH_BLOCKS or not all(math.isfinite(alpha) for alpha in alphas):
+        raise UserError(f"alphas are {text!r}; they are {HAH_BLOCKS} numbers with commas between, one a HaH block")
+    return alphas

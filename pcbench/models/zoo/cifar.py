@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from pcbench.errors import UserError, did_you_mean
-from pcbench.models.base import FeedforwardClassifier, TemporalClassifier
+from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.own import own_network, read_number, trained_here
+from pcbench.models.predictive.build import (
+    feedback_file_name,
+    predictive_spec,
+    predictive_weights,
+    shipped_configuration,
+)
+from pcbench.models.predictive.config import PredictiveConfig, read_config
+from pcbench.models.sources import UserFile
 from pcbench.models.spec import MODELS, ModelSpec, Weights
-from pcbench.models.vgg import CIFAR10, CONVOLUTIONS, Convolution, vgg16
+from pcbench.models.vgg import CIFAR10, CONVOLUTIONS, VGG16, Convolution, vgg16
 
 WIDTH_HELP = "factor on the channels; 1 is the published width"
 
@@ -42,22 +52,48 @@ def cifar10_weights(model: str, recipe: str, tag: str, description: str, **optio
     return Weights(tag, CIFAR10, 10, "cifar10", {"network": source}, options, description)
 
 
-def _register(name: str, description: str, kind: Convolution) -> None:
-    MODELS.register(
-        name,
-        ModelSpec(
-            name=name,
-            family="feedforward",
-            description=description,
-            build=build_vgg16,
-            weights=(
-                cifar10_weights(name, "classifier", "cifar10", "full width", convolutions=kind),
-                cifar10_weights(name, "classifier", "cifar10-half", "half width", convolutions=kind, width=0.5),
-            ),
-            options={"width": WIDTH_HELP},
+def _register(name: str, description: str, kind: Convolution) -> ModelSpec:
+    spec = ModelSpec(
+        name=name,
+        family="feedforward",
+        description=description,
+        build=build_vgg16,
+        weights=(
+            cifar10_weights(name, "classifier", "cifar10", "full width", convolutions=kind),
+            cifar10_weights(name, "classifier", "cifar10-half", "half width", convolutions=kind, width=0.5),
         ),
+        options={"width": WIDTH_HELP},
     )
+    MODELS.register(name, spec)
+    return spec
 
 
-_register("vgg16-cifar", "VGG16 for 32 x 32 images, implicitly normalised weights, ReLU before batch norm", "implicit")
+VGG16_CIFAR = _register(
+    "vgg16-cifar", "VGG16 for 32 x 32 images, implicitly normalised weights, ReLU before batch norm", "implicit"
+)
 _register("vgg16-cifar-plain", "VGG16 for 32 x 32 images with plain convolutions, ReLU before batch norm", "plain")
+
+
+def _configure(backbone: nn.Module, preprocessing: Preprocessing, options: Mapping[str, object]) -> PredictiveConfig:
+    """The shipped configuration for the backbone's width."""
+    assert isinstance(backbone, VGG16)
+    names = {512: "pvgg16-cifar", 256: "pvgg16-cifar-half"}  # channels before the readout
+    return read_config(shipped_configuration(names[backbone.classifier.in_features]))
+
+
+def _feedback(tag: str) -> UserFile:
+    command = f"pcbench train feedback --model pvgg16-cifar --weights {tag} --data CIFAR10 --output DIR --install"
+    return UserFile(feedback_file_name("pvgg16-cifar", tag), command)
+
+
+MODELS.register(
+    "pvgg16-cifar",
+    predictive_spec(
+        "pvgg16-cifar",
+        "vgg16-cifar with predictive-coding dynamics, 5 PCoders at the published points",
+        VGG16_CIFAR,
+        _configure,
+        tuple(predictive_weights(entry, _feedback(entry.tag)) for entry in VGG16_CIFAR.weights),
+        timesteps=4,
+    ),
+)

@@ -1,0 +1,40 @@
+"""A network of ours with random parameters, to train."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.models.base import TemporalClassifier
+from pcbench.models.loading import RANDOM, Choice, build, find_model
+from pcbench.models.sources import UserFile, weights_folder
+from pcbench.models.spec import Weights
+
+
+def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassifier, Weights, Path]:
+    """A model with parameters drawn from a seed, built as one of its tags says.
+
+    Args:
+        name: as `load_model`'s.
+        tag: of the weights to make; None for the model's first.
+        seed: of the parameters.
+
+    Returns:
+        The model, the tag's entry, and where the tag looks for a file trained here.
+
+    Raises:
+        UserError: no such model or tag, or a model whose parameters are not trained here.
+    """
+    spec, options = find_model(name)
+    tags = {entry.tag: entry for entry in spec.weights}
+    if tag is not None and tag not in tags:
+        raise UserError(f"{spec.name} has no weights {tag!r}; {did_you_mean(tag, tags)}")
+    entry = spec.weights[0] if tag is None else tags[tag]
+    source = entry.sources.get("network")
+    if source is None or len(entry.sources) > 1:
+        raise UserError(
+            f"{spec.name} is not trained as a whole here; the networks that are: vgg16-cifar, hah-vgg16, convrnn-..., "
+            "cornet-rt (`pcbench models`)"
+        )
+    model = build(Choice(spec, replace(entry, tag=RANDOM, sources={}), options), seed=seed)
+    file = source.file if isinstance(source, UserFile) else f"{spec.name}-{entry.tag}.safetensors"
+    return model, entry, weights_folder() / file
