@@ -1,0 +1,173 @@
+"""`pcbench run`: sweep models over suites."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+EXAMPLES = """\b
+Examples:
+  pcbench run --model pefficientnet-lite0 --model efficientnet-lite0 --suite imagenet-c
+  pcbench run --model pefficientnet-lite0 --suite gaussian-noise --data IMAGES --timesteps 10
+  pcbench run --model timm:resnet18 --suite imagenet-c --data IMAGENET-C
+
+Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"auto_envvar_prefix": "PCBENCH_RUN"})
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Model (repeats): see `pcbench models`; also timm:NAME, torchvision:NAME, predify:NAME, "
+    "package.module:function.",
+)
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="NAME",
+    help="Suite (repeats): see `pcbench suites`; or the path of a suite file.",
+)
+@click.option(
+    "--weights",
+    metavar="TAG",
+    help="Weights of the models; by default the first tag that is at hand. 'random' always is.",
+)
+@click.option(
+    "--data",
+    metavar="NAME|PATH",
+    help="Data set: see `pcbench data`; or a folder of class folders, or the root of an ImageNet-C or "
+    "CIFAR-C copy. By default what is at hand.",
+)
+@click.option(
+    "--timesteps",
+    type=int,
+    metavar="T",
+    help="Number of updates after the feedforward pass (t = 0); gives T + 1 answers. By default the "
+    "suite's or the model's.",
+)
+@click.option(
+    "--limit",
+    type=int,
+    metavar="N",
+    help="Take N images only, evenly over classes; a smaller N takes some of a larger N's.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all random numbers.")
+@click.option(
+    "--batch-size",
+    default="auto",
+    show_default=True,
+    metavar="N|auto",
+    help="Images at once; halves by itself when memory runs out.",
+)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the models run.")
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    metavar="float32|bfloat16",
+    help="Arithmetic of the models (bfloat16: autocast).",
+)
+@click.option(
+    "--workers", type=int, metavar="N", help="Processes that perturb images; by default what suits the machine."
+)
+@click.option("--engine", default="local", show_default=True, metavar="local", help="What computes.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory of the run; by default runs/NAME. The same command goes on with a run that was interrupted.",
+)
+@click.option(
+    "--skip-bad-images", is_flag=True, help="Go on without images that cannot be decoded; they are named in run.json."
+)
+@click.option("--no-figures", is_flag=True, help="Draw nothing at the end.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but notices, errors and where the results are.")
+@click.option("--dynamics", metavar="full|no-error|no-feedback|memory-only", help="Ablation of predictive networks.")
+@click.option(
+    "--feedforward",
+    metavar="B[,B...]",
+    help="Feedforward weight of predictive networks, one for all PCoders or one for each.",
+)
+@click.option("--feedback", metavar="L[,L...]", help="Feedback weight, likewise.")
+@click.option("--pc", metavar="A[,A...]", help="Weight of the error term, likewise.")
+@click.option(
+    "--corruption-backend",
+    metavar="native|reference",
+    help="Corruption engine: pcbench's own, or the package imagecorruptions.",
+)
+@click.option(
+    "--jpeg85", is_flag=True, help="Pass corrupted images through JPEG of quality 85, as the published ImageNet-C was."
+)
+@click.option(
+    "--attack-gradient",
+    metavar="exact|truncated",
+    help="Gradient through time that attacks follow; truncated is the published one.",
+)
+def command(**arguments: Any) -> None:
+    """Sweep models over suites: accuracy at every timestep under every perturbation.
+
+    Results go to a directory: run.json, records/, accuracy.csv, figures/. Interrupt it at any time (Ctrl-C, kill);
+    the same command goes on where it stopped, and ends with the same results.
+    """
+    from rich.console import Console
+
+    from pcbench.harness.progress import Display
+    from pcbench.harness.run import run
+    from pcbench.results.summary import accuracy_summary
+
+    signal.signal(signal.SIGTERM, _interrupt)  # what batch schedulers send before they kill
+    overrides: dict[str, dict[str, object]] = {}
+    if arguments["corruption_backend"] is not None:
+        overrides.setdefault("corruption", {})["backend"] = _one_of(
+            arguments, "corruption_backend", "native", "reference"
+        )
+    if arguments["jpeg85"]:
+        overrides.setdefault("corruption", {})["jpeg85"] = True
+    if arguments["attack_gradient"] is not None:
+        gradient = _one_of(arguments, "attack_gradient", "exact", "truncated")
+        overrides.setdefault("attack", {})["attack_gradient"] = gradient
+    options = {
+        name: arguments[name] for name in ("dynamics", "feedforward", "feedback", "pc") if arguments[name] is not None
+    }
+    result = run(
+        model=arguments["models"],
+        suite=arguments["suites"],
+        data=arguments["data"],
+        output=arguments["output"],
+        weights=arguments["weights"],
+        timesteps=arguments["timesteps"],
+        limit=arguments["limit"],
+        seed=arguments["seed"],
+        batch_size=arguments["batch_size"],
+        device=arguments["device"],
+        dtype=arguments["dtype"],
+        workers=arguments["workers"],
+        engine=arguments["engine"],
+        skip_bad_images=arguments["skip_bad_images"],
+        figures=not arguments["no_figures"],
+        options=options,
+        overrides=overrides,
+        progress=Display(quiet=arguments["quiet"]),
+    )
+    if not arguments["quiet"]:
+        Console().print(accuracy_summary(result.accuracy))
+    click.echo(f"results: {result.directory}")
+
+
+def _one_of(arguments: dict[str, Any], name: str, *known: str) -> str:
+    from pcbench.errors import UserError, did_you_mean
+
+    value = str(arguments[name])
+    if value not in known:
+        raise UserError(f"--{name.replace('_', '-')}: no {value!r}; {did_you_mean(value, known)}")
+    return value
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

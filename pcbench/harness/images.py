@@ -1,0 +1,184 @@
+"""The images of a sweep: decoded once, checked, and kept where every process can read them."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcbench.data.geometry import Geometry
+from pcbench.data.images import BadImageError, ImageSet, choose_positions, digest, fingerprint
+from pcbench.errors import RunError, UserError
+from pcbench.suites.condition import Condition
+
+_FINGERPRINTED = 100  # images of each condition of a corrupted copy whose contents its fingerprint covers
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Decoded images of one geometry, in a file that processes map into memory: resident memory does not grow.
+
+    Attributes:
+        path: of an array (N, H, W, 3), uint8, row-major.
+        shape: of that array.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """(len(rows), H, W, 3)."""
+        array = np.memmap(self.path, dtype=np.uint8, mode="r", shape=self.shape)
+        return np.array(array[rows[0] : rows[-1] + 1]) if _contiguous(rows) else np.array(array[list(rows)])
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Images that are decoded each time they are asked for: those of one condition of a corrupted copy."""
+
+    images: ImageSet
+    geometry: Geometry
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """(len(rows), H, W, 3). Raises BadImageError."""
+        return np.stack([self.geometry.prepare(self.images.read(row)) for row in rows])
+
+
+Source = Prepared | OnDisk
+
+
+def _contiguous(rows: Sequence[int]) -> bool:
+    return len(rows) > 0 and list(rows) == list(range(rows[0], rows[0] + len(rows)))
+
+
+class Images:
+    """The images of a run: those that `limit` chose, less the bad ones, with ids, labels and fingerprint.
+
+    Args:
+        images: the data set.
+        geometries: of the run's models.
+        limit: number of images to take, None for all.
+        skip_bad: leave out images that cannot be decoded instead of refusing the data set.
+        conditions: of the run; what a corrupted copy must have.
+        workers: threads that decode.
+        progress: called with the number of images done so far, and of all.
+
+    Attributes:
+        ids, labels: of the images that are left, in order.
+        skipped: ids of those that were left out.
+        fingerprint: over ids, labels and contents. For a corrupted copy over all ids and labels, and the contents of
+            the first 100 images of each condition.
+
+    Raises:
+        UserError: an image cannot be decoded, or none is left, or a copy lacks a condition.
+        RunError: there is no room for the decoded images.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        geometries: Sequence[Geometry],
+        limit: int | None,
+        skip_bad: bool,
+        conditions: Sequence[Condition],
+        workers: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        chosen = images.subset(choose_positions(images, limit))
+        self.name = images.name
+        self._folder = Path(tempfile.mkdtemp(prefix="pcbench-"))
+        self._prepared: dict[Geometry, Prepared] = {}
+        try:
+            if chosen.has_clean:
+                self._decode(chosen, list(dict.fromkeys(geometries)), skip_bad, workers, progress)
+            else:
+                self._check_copy(chosen, conditions)
+        except BaseException:
+            self.close()
+            raise
+        if not self.ids:
+            self.close()
+            raise UserError(f"data {images.name} has no image that can be decoded")
+
+    def source(self, condition: Condition, geometry: Geometry) -> tuple[Source, bool]:
+        """Where the images of a condition are read, and whether they are already perturbed."""
+        variant = self._set.variant(condition)
+        return (self._prepared[geometry], False) if variant is None else (OnDisk(variant, geometry), True)
+
+    def close(self) -> None:
+        """Remove the decoded images."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _decode(
+        self,
+        images: ImageSet,
+        geometries: Sequence[Geometry],
+        skip_bad: bool,
+        workers: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        total = len(images)
+        need = sum(total * geometry.size[0] * geometry.size[1] * 3 for geometry in geometries)
+        free = shutil.disk_usage(self._folder).free
+        if need > 0.9 * free:
+            raise RunError(
+                f"the decoded images need {need / 1e9:.1f} GB of temporary disk space, {free / 1e9:.1f} GB are free; "
+                "set TMPDIR to a larger disk, or use --limit"
+            )
+        shapes = [(total, *geometry.size, 3) for geometry in geometries]
+        paths = [self._folder / f"{index}.u8" for index in range(len(geometries))]
+        arrays = [np.memmap(path, np.uint8, "w+", shape=shape) for path, shape in zip(paths, shapes, strict=True)]
+
+        def one(position: int) -> tuple[str, str | None]:
+            try:
+                raw = images.raw(position)
+                pixels = images.decode(position, raw)
+            except BadImageError as error:
+                return "", str(error)
+            for array, geometry in zip(arrays, geometries, strict=True):
+                array[position] = geometry.prepare(pixels)
+            return digest(raw), None
+
+        digests: dict[int, str] = {}
+        self.skipped: list[str] = []
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for position, (content, problem) in enumerate(pool.map(one, range(total))):
+                if problem is None:
+                    digests[position] = content
+                elif skip_bad:
+                    self.skipped.append(images.ids[position])
+                else:
+                    pool.shutdown(cancel_futures=True)
+                    raise UserError(problem)
+                progress(position + 1, total)
+        good = list(digests)
+        for array in arrays:
+            if self.skipped:
+                array[: len(good)] = array[good]
+            array.flush()
+        self._set = images.subset(good)
+        self.ids, self.labels = self._set.ids, self._set.labels
+        self._prepared = {
+            geometry: Prepared(path, shape) for geometry, path, shape in zip(geometries, paths, shapes, strict=True)
+        }
+        self.fingerprint = fingerprint(self.ids, self.labels, digests.values())
+
+    def _check_copy(self, images: ImageSet, conditions: Sequence[Condition]) -> None:
+        digests = [""] * len(images)
+        for condition in dict.fromkeys((c.kind, c.perturbation, c.severity) for c in conditions):
+            first = next(c for c in conditions if (c.kind, c.perturbation, c.severity) == condition)
+            variant = images.variant(first)
+            if variant is None:
+                raise UserError(
+                    f"data {images.name} is a corrupted copy without clean images; it has none for {first.perturbation}"
+                )
+            for row in range(min(_FINGERPRINTED, len(variant))):
+                digests[row] = digest((digests[row] + digest(variant.raw(row))).encode())
+        self.skipped = []
+        self._set = images
+        self.ids, self.labels = images.ids, images.labels
+        self.fingerprint = fingerprint(self.ids, self.labels, digests)

@@ -1,0 +1,131 @@
+"""Perturbed images, batch by batch, made ahead of the model by worker processes."""
+
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcbench.errors import RunError
+from pcbench.harness.images import Source
+from pcbench.perturbations.base import Perturbation
+
+_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """One batch to prepare.
+
+    Attributes:
+        source: where the images are.
+        rows: their positions.
+        ids: their ids.
+        perturbation: applied to them, or None.
+        seed: of the run.
+        tag: whatever the caller wants back with the result.
+    """
+
+    source: Source
+    rows: tuple[int, ...]
+    ids: tuple[str, ...]
+    perturbation: Perturbation | None
+    seed: int
+    tag: Any
+
+
+def prepare(task: Task) -> tuple[NDArray[np.uint8], float]:
+    """The images of a task, (B, H, W, 3), perturbed; and the seconds that it took."""
+    start = time.perf_counter()
+    images = task.source.read(task.rows)
+    if task.perturbation is not None:
+        images = task.perturbation.on_uint8(torch.from_numpy(images), list(task.ids), task.seed).numpy()
+    return images, time.perf_counter() - start
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+    torch.set_num_threads(1)
+
+
+class Pipeline:
+    """Prepares tasks in worker processes, a bounded number ahead, and hands them over in order.
+
+    A worker that dies is replaced, and its tasks are done again, up to three times in a row.
+
+    Args:
+        workers: number of processes; 0 prepares in this process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def stream(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, NDArray[np.uint8], float]]:
+        """Each task with its images and the seconds of work that they took, in the order of the tasks.
+
+        Raises:
+            RunError: the workers keep dying.
+        """
+        if self.workers == 0:
+            for task in tasks:
+                yield (task, *prepare(task))
+            return
+        waiting: deque[tuple[Task, Future[tuple[NDArray[np.uint8], float]]]] = deque()
+        source = iter(tasks)
+        failures = 0
+        while True:
+            try:
+                while len(waiting) < 2 * self.workers + 1 and (following := next(source, None)) is not None:
+                    waiting.append((following, self._submit(following)))
+                if not waiting:
+                    return
+                task, future = waiting[0]
+                images, seconds = future.result()
+            except BrokenProcessPool:
+                failures += 1
+                if failures > _RETRIES:
+                    raise RunError(
+                        "worker processes keep dying (out of memory?); what was finished is kept; try fewer --workers"
+                    ) from None
+                self.close()
+                waiting = deque((task, self._submit(task)) for task, _ in waiting)
+                continue
+            failures = 0
+            waiting.popleft()
+            yield task, images, seconds
+
+    def _submit(self, task: Task) -> Future[tuple[NDArray[np.uint8], float]]:
+        if self._pool is None:
+            # Spawned, not forked: a fork of a process with threads (torch's, CUDA's) can hang.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.workers, context, _start_worker)
+        try:
+            return self._pool.submit(prepare, task)
+        except BrokenProcessPool as error:
+            failed: Future[tuple[NDArray[np.uint8], float]] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> "Pipeline":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,38 @@
+"""A run's accuracies as a table for the terminal."""
+
+import pandas as pd
+from rich.table import Table
+
+_MOST_STEPS = 9
+
+
+def accuracy_summary(accuracy: pd.DataFrame) -> Table:
+    """Accuracy in percent per model and perturbation, a column for each timestep; means over severities.
+
+    Args:
+        accuracy: rows with the columns of `pcbench.results.schema.ACCURACY_COLUMNS`.
+    """
+    steps = sorted(int(step) for step in accuracy["timestep"].unique())
+    if len(steps) > _MOST_STEPS:  # the first, the last, and some in between, so that the table fits
+        steps = sorted({steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)})
+    table = Table(title="accuracy in percent", title_justify="left", box=None, pad_edge=False)
+    table.add_column("suite", style="dim")
+    table.add_column("perturbation")
+    table.add_column("model")
+    table.add_column("images", justify="right", style="dim")
+    for step in steps:
+        table.add_column(f"t={step}", justify="right")
+    for suite, of_suite in accuracy.groupby("suite", sort=False):
+        for name, rows in of_suite.groupby("perturbation", sort=False):
+            for model, of_model in rows.groupby("model", sort=False):
+                table.add_row(str(suite), str(name), str(model), *_cells(of_model, steps))
+        if of_suite["perturbation"].nunique() > 1:
+            for model, of_model in of_suite.groupby("model", sort=False):
+                table.add_row(str(suite), "mean", str(model), *_cells(of_model, steps), style="bold")
+    return table
+
+
+def _cells(rows: pd.DataFrame, steps: list[int]) -> list[str]:
+    # each perturbation counts once, however many severities it has
+    means = rows.groupby(["timestep", "perturbation"])["accuracy"].mean().groupby("timestep").mean()
+    return [str(rows["n"].max()), *(f"{100 * means[step]:.1f}" if step in means else "" for step in steps)]
