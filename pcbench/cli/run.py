@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-
 EXAMPLES = """\b
 Examples:
   pcbench run --model pefficientnet-lite0 --model efficientnet-lite0 --suite imagenet-c
