@@ -7,7 +7,7 @@ or, where a file says so, to the same step (delay 0).
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -251,13 +251,13 @@ def make_graph(file: GraphFile, cell: str, geometry: str | None = None, width: f
     graph = Graph(
         name=file.name,
         cell=cell,
-        nodes={name: nodes[name].widened(width) for name in ordered},
+        nodes={name: nodes[name] for name in ordered},
         edges=tuple(file.edges),
         timesteps=file.timesteps,
         width=width,
     )
     _check(graph)
-    return graph
+    return replace(graph, nodes={name: node.widened(width) for name, node in graph.nodes.items()})
 
 
 def read_graph(path: str | Path) -> GraphFile:
