@@ -6,7 +6,7 @@ from pathlib import Path
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.base import TemporalClassifier
 from pcbench.models.loading import RANDOM, Choice, build, find_model
-from pcbench.models.sources import UserFile, weights_folder
+from pcbench.models.sources import InstalledFile, UserFile, weights_folder
 from pcbench.models.spec import Weights
 
 
@@ -30,7 +30,8 @@ def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassif
         raise UserError(f"{spec.name} has no weights {tag!r}; {did_you_mean(tag, tags)}")
     entry = spec.weights[0] if tag is None else tags[tag]
     source = entry.sources.get("network")
-    if source is None or len(entry.sources) > 1:
+    ours = isinstance(source, UserFile) or (isinstance(source, InstalledFile) and source.package == "pcbench")
+    if not ours or len(entry.sources) > 1:
         raise UserError(
             f"{spec.name} is not trained as a whole here; the networks that are: vgg16-cifar, hah-vgg16, convrnn-..., "
             "cornet-rt (`pcbench models`)"

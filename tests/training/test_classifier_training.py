@@ -1,0 +1,342 @@
+"""Training of whole networks: what is drawn, what is learnt, and that an interruption changes nothing."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import pcbench
+from pcbench.cli.app import main
+from pcbench.errors import RunError, UserError
+from pcbench.models.base import TemporalClassifier
+from pcbench.models.checkpoints import read
+from pcbench.models.hah import HaHCost
+from pcbench.training.classifier import ClassifierTraining
+from pcbench.training.distributed import Processes
+from pcbench.training.examples import Crops, Examples, load_examples
+from pcbench.training.folder import TrainingFolder
+from pcbench.training.recipes import CLASSIFIER, CONVRNN, HAH, HAH_SHORT, ClassifierRecipe
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+def arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images of noise whose class is their colour: easy to learn."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 10
+    colours = np.random.default_rng(99).integers(0, 256, size=(10, 3))
+    noise = rng.integers(-30, 31, size=(count, 32, 32, 3))
+    return np.clip(colours[labels][:, None, None] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
+
+
+def examples(count: int, seed: int = 0) -> Examples:
+    images, labels = arrays(count, seed)
+    return Examples("colours", torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+
+
+def training(name: str, recipe: ClassifierRecipe, cost: HaHCost | None = None, count: int = 80) -> ClassifierTraining:
+    model = pcbench.load_model(name, "random", seed=recipe.seed)
+    train, test = examples(count), examples(40, seed=1)
+    return ClassifierTraining(model, train, test, recipe, ALONE, cost=cost, checkpoint_steps=3)
+
+
+SMALL = ClassifierRecipe(epochs=3, batch_size=20, learning_rate=0.02, padding=2, ema=0.5, label_smoothing=0.1)
+CASES: dict[str, tuple[str, ClassifierRecipe, HaHCost | None]] = {
+    "vgg": ("vgg16-cifar?width=0.06", SMALL, None),
+    "bfloat16": ("vgg16-cifar-plain?width=0.06", replace(SMALL, dtype="bfloat16"), None),
+    "hah": ("hah-vgg16?width=0.06", replace(SMALL, optimiser="adam", learning_rate=3e-3, ema=0.0), HaHCost()),
+    "convrnn": (
+        "convrnn-ugrnn-shallow-cifar?width=0.06",
+        replace(SMALL, timesteps=2, clip=1.0, loss_over="mean"),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_interrupted_training_ends_as_an_undisturbed_one(case: str, tmp_path: Path) -> None:
+    name, recipe, cost = CASES[case]
+    whole = training(name, recipe, cost)
+    rows = whole.run()
+
+    class KilledError(Exception):
+        pass
+
+    def kill_at(step: int) -> Callable[[object], None]:
+        def stop(at: object) -> None:
+            if at.step == step:
+                raise KilledError
+
+        return stop
+
+    for step in (2, 5, 10):  # before any state, between states (within an epoch), after an epoch
+        with pytest.raises(KilledError):
+            training(name, recipe, cost).run(TrainingFolder(tmp_path, {}), kill_at(step))
+    last = training(name, recipe, cost)
+    again = last.run(TrainingFolder(tmp_path, {}))
+    for key, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, last.model.state_dict()[key]), key
+    for row, other in zip(rows, again, strict=True):
+        assert {**row, "images_per_second": 0} == {**other, "images_per_second": 0}
+
+
+LEARNERS: dict[str, tuple[str, ClassifierRecipe, HaHCost | None]] = {
+    "vgg": ("vgg16-cifar?width=0.12", SMALL, None),
+    "hah": ("hah-vgg16?width=0.12", replace(SMALL, optimiser="adam", learning_rate=5e-3, ema=0.0), HaHCost()),
+    "convrnn": ("cornet-rt-cifar?width=0.12", replace(SMALL, timesteps=1, learning_rate=0.1, clip=1.0), None),
+}
+
+
+@pytest.mark.parametrize("case", LEARNERS)
+def test_what_can_be_learnt_is_learnt(case: str) -> None:
+    name, recipe, cost = LEARNERS[case]
+    rows = training(name, replace(recipe, epochs=8), cost, count=200).run()
+    losses = [float(row["train_loss"]) for row in rows]
+    assert losses[-1] < 0.85 * losses[0]
+    assert float(rows[-1][f"accuracy_t{recipe.timesteps}"]) > 0.2  # chance is 0.1
+
+
+def test_the_hah_cost_is_climbed() -> None:
+    name, recipe, _ = CASES["hah"]
+
+    def climbed(alpha: float) -> float:
+        cost = HaHCost(alphas=(alpha,) * 6)
+        before = training(name, replace(recipe, epochs=4), cost)
+        rows = before.run()
+        return float(rows[-1]["hah_cost"]) - float(rows[0]["hah_cost"])
+
+    assert climbed(1.0) > 0
+    assert climbed(0.0) == 0
+
+
+def test_only_the_last_or_all_timesteps_are_supervised() -> None:
+    """The mean over timesteps gives each timestep's loss the same gradient; the last one's ignores the others."""
+    gradients = {}
+    for over in ("last", "mean"):
+        made = training("convrnn-gru-shallow-cifar?width=0.06", replace(SMALL, timesteps=2, loss_over=over, ema=0.0))
+        made.model.double()
+        made.optimiser = torch.optim.SGD(made.parameters, lr=0.0)
+        made._train_step(0, torch.arange(20))
+        gradients[over] = [parameter.grad.clone() for parameter in made.parameters]
+        images, labels = made._crops_of(0).of(made.train.images, torch.arange(20)), made.train.labels[:20]
+        logits = made.model(images, timesteps=2)
+        losses = [torch.nn.functional.cross_entropy(answer, labels, label_smoothing=0.1) for answer in logits]
+        loss = losses[-1] if over == "last" else sum(losses) / 3
+        for found, expected in zip(gradients[over], torch.autograd.grad(loss, made.parameters), strict=True):
+            assert (found - expected).norm() <= 0.02 * expected.norm() + 1e-12  # the loss is taken in float32
+    assert not torch.allclose(gradients["last"][0], gradients["mean"][0])
+
+
+def test_the_running_mean_is_what_is_kept() -> None:
+    name, recipe, _ = CASES["vgg"]
+    made = training(name, replace(recipe, epochs=1, ema=0.5))
+    means: dict[str, torch.Tensor] = {}
+
+    def follow(at: object) -> None:
+        decay = min(0.5, (1 + at.step) / (10 + at.step))
+        for key, tensor in made.model.state_dict().items():
+            if tensor.is_floating_point():
+                means[key] = means[key] * decay + tensor * (1 - decay)
+
+    means.update({key: tensor.clone() for key, tensor in made.model.state_dict().items() if tensor.is_floating_point()})
+    made.run(progress=follow)
+    for key, tensor in means.items():
+        torch.testing.assert_close(made.model.state_dict()[key], tensor, rtol=1e-5, atol=1e-6)
+
+
+def crop_loop(image: np.ndarray, padding: int, row: int, column: int, flip: bool) -> np.ndarray:
+    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
+    view = padded[:, row : row + image.shape[1], column : column + image.shape[2]]
+    return (view[:, :, ::-1] if flip else view) / np.float32(255)
+
+
+def test_views_are_crops_and_mirror_images() -> None:
+    images = torch.randint(0, 256, (6, 3, 8, 9), dtype=torch.uint8)
+    crops = Crops.draw(6, 2, seed=3, epoch=1)
+    assert crops.flips.any()
+    assert not crops.flips.all()
+    views = crops.of(images, torch.arange(6))
+    for index in range(6):
+        row, column = crops.offsets[index].tolist()
+        expected = crop_loop(images[index].numpy(), 2, row, column, bool(crops.flips[index]))
+        np.testing.assert_array_equal(views[index].numpy(), expected.astype(np.float32))
+
+
+def test_views_do_not_depend_on_the_batch_and_change_with_the_epoch() -> None:
+    images = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
+    crops = Crops.draw(8, 4, seed=0, epoch=0)
+    order = torch.tensor([5, 2, 7])
+    assert torch.equal(crops.of(images, order), crops.of(images, torch.arange(8))[order])
+    assert not torch.equal(crops.offsets, Crops.draw(8, 4, seed=0, epoch=1).offsets)
+    assert not torch.equal(crops.offsets, Crops.draw(8, 4, seed=1, epoch=0).offsets)
+
+
+def test_published_and_shortened_recipes() -> None:
+    assert (HAH.optimiser, HAH.learning_rate, HAH.weight_decay, HAH.epochs, HAH.batch_size) == (
+        "adam",
+        1e-3,
+        0,
+        100,
+        128,
+    )
+    rates = [HAH.rate(epoch * 390, 100 * 390) for epoch in (0, 59, 60, 79, 80, 99)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    assert [HAH_SHORT.rate(epoch, 30) for epoch in (17, 18, 23, 24)] == pytest.approx([1e-3, 1e-4, 1e-4, 1e-5])
+    assert CONVRNN.clip == 1.0
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine"])
+def test_rates_rise_and_fall(schedule: str) -> None:
+    recipe = replace(CLASSIFIER, schedule=schedule)
+    rates = [recipe.rate(step, 100) for step in range(100)]
+    assert max(rates) == pytest.approx(recipe.learning_rate)
+    assert rates.index(max(rates)) == 20
+    assert all(a < b for a, b in itertools.pairwise(rates[:21]))
+    assert all(a > b for a, b in itertools.pairwise(rates[20:]))
+    assert rates[-1] < 0.05 * recipe.learning_rate
+
+
+@pytest.mark.parametrize(
+    "change", [{"epochs": 0}, {"learning_rate": 0.0}, {"ema": 1.0}, {"clip": -1.0}, {"warmup": 2.0}]
+)
+def test_senseless_values_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=next(iter(change))):
+        replace(CLASSIFIER, **change)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    with pytest.raises(RunError, match="not finite at step"):
+        training("vgg16-cifar-plain?width=0.06", replace(SMALL, learning_rate=1e30, ema=0.0, optimiser="sgd")).run()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    model = pcbench.load_model("vgg16-cifar?width=0.06", "random")
+    with pytest.raises(UserError, match="10 training images do not fill a batch of 20"):
+        ClassifierTraining(model, examples(10), examples(10), SMALL, ALONE)
+    with pytest.raises(UserError, match="no HaH blocks"):
+        ClassifierTraining(model, examples(40), examples(10), SMALL, ALONE, cost=HaHCost())
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    path = tmp_path / "colours.npz"
+    (x, y), (x_test, y_test) = arrays(100), arrays(30, seed=1)
+    np.savez(path, x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    return path
+
+
+def test_parts_of_an_array_file(npz: Path) -> None:
+    train, test = load_examples(str(npz), "cifar10", (32, 32))
+    assert (len(train), len(test)) == (100, 30)
+    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), arrays(100)[0])
+    fewer, held_out = load_examples(str(npz), "cifar10", (32, 32), limit=40, held_out=0.25)
+    assert (len(fewer), len(held_out)) == (30, 10)
+
+
+def test_parts_of_a_folder(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from pcbench.data.classes import CIFAR10
+
+    images, labels = arrays(20)
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / ("train" if index < 10 else "test") / CIFAR10[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{index}.png")
+    train, test = load_examples(str(tmp_path), "cifar10", (32, 32))
+    np.testing.assert_array_equal(
+        train.images[3].permute(1, 2, 0).numpy(), images[list(labels).index(int(train.labels[3]))]
+    )
+    assert len(test) == 10
+    with pytest.raises(UserError, match="has no test part; --held-out"):
+        load_examples(str(tmp_path / "train"), "cifar10", (32, 32))
+    with pytest.raises(UserError, match="is 32 x 32; this recipe trains on images of the model's own size, 224 x 224"):
+        load_examples(str(tmp_path), "cifar10", (224, 224))
+    with pytest.raises(UserError, match="labels of cifar10; the model knows imagenet"):
+        load_examples(str(tmp_path), "imagenet", (32, 32))
+
+
+def command(recipe: str, *words: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", recipe, *words])
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+RECIPES = {
+    "classifier": ("vgg16-cifar?width=0.06", "--ema", "0.5"),
+    "hah": ("hah-vgg16-lambda-1?width=0.06", "--recipe", "short"),
+    "convrnn": ("convrnn-rgc-intermediate-cifar?width=0.06", "--timesteps", "2", "--loss-over", "mean"),
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_command_trains_installs_and_the_weights_load(
+    recipe: str, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path / "weights"))
+    name, *more = RECIPES[recipe]
+    output = tmp_path / "out"
+    words = ["--model", name, "--data", str(npz), "--output", str(output), "--epochs", "1", "--batch-size", "50"]
+    assert command(recipe, *words, "--install", "--no-half", *more) == 0
+    assert {path.name for path in output.iterdir()} >= {"network.safetensors", "log.csv", "curves.png", "training.json"}
+    metadata = read(output / "network.safetensors").metadata
+    assert metadata.architecture == name.partition("?")[0]
+    assert "100 images" in metadata.data
+    model: TemporalClassifier = pcbench.load_model(name)  # the first tag, whose file is now at hand
+    assert model.weights == "cifar10"
+    assert model.provenance["sha256"]
+    assert not torch.equal(
+        model(torch.ones(1, 3, 32, 32)), pcbench.load_model(name, "random")(torch.ones(1, 3, 32, 32))
+    )
+    assert command(recipe, *words, "--no-half", *more) == 0  # finished already: nothing to do
+    with pytest.raises(UserError, match=r"does not fit|another configuration"):
+        pcbench.load_model(name.replace("0.06", "0.1"), "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words", "message"),
+    [
+        ("classifier", ["--model", "vgg16-cifer"], "did you mean vgg16-cifar"),
+        ("classifier", ["--model", "vgg16-cifar", "--tag", "cifar100"], "no weights 'cifar100'; did you mean cifar10"),
+        ("classifier", ["--model", "convrnn-gru-shallow-cifar"], "has dynamics"),
+        ("classifier", ["--model", "timm:resnet18"], "not trained as a whole here"),
+        ("hah", ["--model", "vgg16-cifar"], "no Hebbian network"),
+        ("hah", ["--model", "hah-vgg16", "--alphas", "1,2"], "6 numbers"),
+        ("convrnn", ["--model", "convrnn-gru-shallow-cifar", "--epochs", "0"], "epochs is 0"),
+        ("convrnn", ["--model", "convrnn-gru-shallow-cifar", "--data", "none.npz"], "no data set or folder"),
+    ],
+)
+def test_command_refuses_bad_input_and_writes_nothing(
+    recipe: str, words: list[str], message: str, npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    assert command(recipe, "--data", str(npz), "--output", str(output), *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not output.exists()
+
+
+def test_command_refuses_the_folder_of_another_training(
+    npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "--model",
+        "vgg16-cifar?width=0.06",
+        "--data",
+        str(npz),
+        "--output",
+        str(tmp_path / "out"),
+        "--epochs",
+        "1",
+    ]
+    assert command("classifier", *words, "--batch-size", "50") == 0
+    assert command("classifier", *words, "--batch-size", "25") == 2
+    assert "its batch_size is 50, not 25" in capsys.readouterr().err
