@@ -16,8 +16,9 @@ from pcbench.analysis.attacks import AttackName, attack_records, main_attack, re
 
 Verdict = Literal["ok", "suspicious", "failed", "not run"]
 
-# A net number of images that goes the wrong way is suspicious above the first share, failed above the second.
-SUSPICIOUS, FAILED = 0.0, 0.05
+# A net number of images that goes the wrong way is suspicious above the first share of the images and one image (which
+# random starts decide), failed above the second share and two images.
+SUSPICIOUS, FAILED = 0.01, 0.05
 # AutoAttack's flag: Square lowers the accuracy of white-box attacks by more than 0.2 points.
 SQUARE = 0.002
 # Accuracy that may be left at a large radius; a radius is large from here.
@@ -148,9 +149,9 @@ def _net(stronger: "pd.Series[bool]", weaker: "pd.Series[bool]") -> tuple[int, i
 
 
 def _verdict(net: int, n: int) -> Verdict:
-    if net <= SUSPICIOUS * n:
+    if net <= max(1, SUSPICIOUS * n):
         return "ok"
-    return "failed" if net > max(1, FAILED * n) else "suspicious"
+    return "failed" if net > max(2, FAILED * n) else "suspicious"
 
 
 def _worst(

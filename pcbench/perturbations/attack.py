@@ -15,7 +15,7 @@ from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.attacks.attack import ATTACKS, Problem
 from pcbench.perturbations.attacks.isolation import frozen, seeded
 from pcbench.perturbations.attacks.memory import wants_checkpointing
-from pcbench.perturbations.attacks.norms import check_epsilon, distance, project
+from pcbench.perturbations.attacks.norms import check_epsilon, distance, overshoot, project
 from pcbench.perturbations.attacks.victim import Readout, Victim
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import key
@@ -205,6 +205,8 @@ class AttackImages(Perturbation):
         with seeded(keys[0], origin.device):
             found = origin[rows] if epsilon == 0 else self.attack.run(problem).detach()
             found = torch.where(found.isfinite(), found, origin[rows])
+            if self.attack.minimal:
+                found = overshoot(found, origin[rows])
             found = project(found, origin[rows], epsilon, self.norm)
             with torch.no_grad():
                 prediction = victim(found).argmax(-1)

@@ -127,11 +127,13 @@ def _disagreement(model: TemporalClassifier, t: int, image: Tensor, label: Tenso
     first = _gradient(model, 0, image, margin)
     length = float(gradient.norm())
     worst = 0.0
-    for direction in (gradient, gradient.sign(), first):
+    # Where autograd says that nothing matters, any direction is a test: one image away from the middle, scaled.
+    flat = (image - 0.5) if not bool(gradient.any()) else torch.zeros_like(image)
+    for direction in (gradient, gradient.sign(), first, flat):
         if not bool(direction.any()):
             continue
         unit = direction / direction.norm()
-        step = CHANGE / max(length, float((first * unit).sum().abs()), 1e-3)
+        step = CHANGE / max(length, float((first * unit).sum().abs()), 0.1)
         with torch.no_grad():
             ahead, behind = (margin(model(image + side * step * unit, timesteps=t)[-1]) for side in (1, -1))
         measured, claimed = float((ahead - behind) / (2 * step)), float((gradient * unit).sum())

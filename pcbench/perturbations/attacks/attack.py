@@ -63,6 +63,7 @@ class Attack:
         targeted: whether it can be aimed at a class.
         batched: whether it can take several images at once, each with random numbers of its own. Others are given one
             image at a time, with the global random state set for it.
+        minimal: whether it looks for the smallest perturbation, so that its results lie on a boundary.
         classes: the smallest number of classes that it needs.
     """
 
@@ -76,6 +77,7 @@ class Attack:
     gradients: bool = True
     targeted: bool = False
     batched: bool = False
+    minimal: bool = False
     classes: int = 2
 
     def with_options(self, given: Mapping[str, object]) -> dict[str, object]:

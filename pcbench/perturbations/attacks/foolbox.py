@@ -175,6 +175,7 @@ for _attack in (
             {"steps": "steps", "candidates": "candidates", "overshoot": "overshoot"},
         ),
         {"steps": 50, "candidates": 10, "overshoot": 0.02},
+        minimal=True,
     ),
     Attack(
         "cw",
@@ -194,6 +195,7 @@ for _attack in (
             },
         ),
         {"steps": 100, "searches": 5, "step": 0.01, "confidence": 0.0, "constant": 0.1},
+        minimal=True,
         targeted=True,
     ),
     Attack(
@@ -209,6 +211,7 @@ for _attack in (
             norm_option=True,
         ),
         {"steps": 20, "queries": 50},
+        minimal=True,
         gradients=False,
     ),
     Attack(
@@ -219,6 +222,7 @@ for _attack in (
         ("l2",),
         _minimal(None, "BoundaryAttack", {"steps": "steps"}),
         {"steps": 2000},
+        minimal=True,
         gradients=False,
     ),
 ):

@@ -12,6 +12,7 @@ What the adapter sees to:
   (5000 queries), each on the images that the ones before left.
 - DLR losses need more than two classes (three; four when targeted); FAB and APGD-T need as many wrong classes as
   they have targets.
+- SPSA never asks for its target labels: targets are handed over in place of the labels, which the others read so too.
 - Pixle mixes up rows and columns: it takes square images only.
 """
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from pcbench.errors import UserError
 from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Problem
-from pcbench.perturbations.attacks.norms import project
+from pcbench.perturbations.attacks.norms import overshoot, project
 
 _NORMS = {"linf": "Linf", "l2": "L2"}
 
@@ -105,7 +106,8 @@ def _library(name: str, arguments: Callable[[Problem], Mapping[str, object]]) ->
         attack.set_device(problem.images.device)
         labels = problem.labels
         if problem.targets is not None:
-            attack.set_mode_targeted_by_function(lambda images, _: problem.targets, quiet=True)
+            attack.set_mode_targeted_by_label(quiet=True)
+            labels = problem.targets
         found: Tensor = attack(problem.images, labels)
         return found.detach()
 
@@ -128,6 +130,8 @@ def _autoattack(problem: Problem) -> Tensor:
             continue
         given = {theirs: problem.options[ours] for theirs, ours in options.items()}
         found = part.run(replace(problem, options=part.with_options(given)))
+        if part.minimal:
+            found = overshoot(found, problem.images)
         found = project(found, problem.images, problem.epsilon, problem.norm)
         with torch.no_grad():
             if (problem.victim(found).argmax(-1) != problem.labels).all():
@@ -173,6 +177,7 @@ for _attack in (
         ("linf", "l2"),
         _library("FAB", _fab),
         {"steps": 100, "restarts": 1, "targets": 9},
+        minimal=True,
     ),
     Attack(
         "square",
