@@ -1,0 +1,209 @@
+"""One timestep of pVGG16 and pEfficientNetB0: pcbench against a literal implementation of the equations.
+
+    python benchmarks/timestep.py [--models NAME ...] [--device cpu|cuda] [--batch-size N] [--timesteps T] [--repeats N]
+
+The literal implementation is what one writes from the paper: forward hooks that run the whole network at every
+timestep, and autograd for the gradient of the prediction error. Both take turns on the same images; a figure is the
+median over the turns, and images/s counts one image and one timestep. Prints Markdown tables.
+"""
+
+import argparse
+import copy
+import os
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import get_context
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pcbench.data.geometry import Geometry
+from pcbench.data.registry import load_data
+from pcbench.errors import UserError
+from pcbench.models.loading import load_model
+from pcbench.models.predictive.network import PredictiveNet
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Literal(nn.Module):
+    """The equations with hooks and autograd, per-image means, scaling as the network's."""
+
+    def __init__(self, net: PredictiveNet) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(net.backbone)
+        self.predictors = nn.ModuleList(copy.deepcopy(pcoder.predictor) for pcoder in net.pcoders)
+        self.hyperparameters = [copy.copy(values) for values in net.hyperparameters]
+        self.reach = [float(pcoder.C_sqrt) for pcoder in net.pcoders] if net.scaling == "kc" else None
+        self.e: list[Tensor] = []
+        self.p: list[Tensor] = []
+        self.g: list[Tensor] = []
+        self.x = torch.empty(0)
+        for n, table in enumerate(net.config.pcoders):
+            self.backbone.get_submodule(table.path).register_forward_hook(self.hook(n))
+
+    def hook(self, n: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        """The forward hook of PCoder n."""
+
+        def update(module: nn.Module, inputs: tuple[Tensor, ...], ff: Tensor) -> Tensor:
+            weights = self.hyperparameters[n]
+            b, feedback, a = weights.feedforward, weights.feedback, weights.pc
+            if len(self.e) <= n:
+                e = ff.clone()
+                self.e.append(e)
+            elif n + 1 < len(self.predictors):
+                e = b * ff + feedback * self.p[n + 1] + (1 - b - feedback) * self.e[n] - a * self.g[n]
+            else:
+                e = b * ff + (1 - b) * self.e[n] - a * self.g[n]
+            self.e[n] = e
+            with torch.enable_grad():
+                leaf = e.detach().requires_grad_(True)
+                p = self.predictors[n](leaf)
+                below = self.x if n == 0 else self.e[n - 1]
+                error = (p - below).square().flatten(1).mean(1).sum()
+                (g,) = torch.autograd.grad(error, leaf)
+            scale = 1.0 if self.reach is None else p[0].numel() / self.reach[n]
+            fresh = len(self.p) <= n
+            self.p[n : n + 1] = [p.detach()]
+            self.g[n : n + 1] = [scale * g]
+            assert not fresh or len(self.p) == n + 1
+            return e.clone()
+
+        return update
+
+    def forward(self, x: Tensor, timesteps: int) -> Tensor:
+        """Logits (T + 1, B, classes)."""
+        self.e, self.p, self.g, self.x = [], [], [], x
+        logits = torch.stack([self.backbone(x) for _ in range(timesteps + 1)])
+        self.e, self.p, self.g = [], [], []
+        return logits
+
+
+def cast(device: str, dtype: str) -> AbstractContextManager[object]:
+    """The context in which a network runs in a dtype."""
+    return torch.autocast(device, DTYPES[dtype]) if dtype != "float32" else nullcontext()
+
+
+def make(name: str, device: str) -> tuple[PredictiveNet, Literal]:
+    """Random weights: speed and rounding do not depend on the values' origin. The scaling is kc for both."""
+    model = load_model(name, "random", device, scaling="kc")
+    return model.network, Literal(model.network).eval()
+
+
+def images_for(name: str, device: str) -> Tensor:
+    """The images of `samples`, normalised."""
+    model = load_model(name, "random")
+    data, geometry = load_data("samples"), Geometry.of(model.preprocessing)
+    pixels = np.stack([geometry.prepare(data.read(i)) for i in range(len(data))])
+    return model.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255).to(device)
+
+
+def timed(network: nn.Module, x: Tensor, timesteps: int, device: str, dtype: str) -> float:
+    """Seconds of one pass."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    with torch.inference_mode() if isinstance(network, PredictiveNet) else torch.no_grad(), cast(device, dtype):
+        network(x, timesteps)
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _memory_child(name: str, which: int, batch: int, timesteps: int, device: str, dtype: str) -> float:
+    x = images_for(name, device)[:batch]
+    network = make(name, device)[which]
+    if device == "cuda":
+        timed(network, x, timesteps, device, dtype)
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        timed(network, x, timesteps, device, dtype)
+        return (torch.cuda.max_memory_allocated() - held) / 2**20
+    timed(network, x[:1], 0, device, dtype)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    timed(network, x, timesteps, device, dtype)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peak_memory(*arguments: object) -> float:
+    """MiB that one pass adds to the highest memory of a fresh process."""
+    with get_context("spawn").Pool(1) as pool:
+        result: float = pool.apply(_memory_child, arguments)
+    return result
+
+
+def agreement(net: PredictiveNet, x: Tensor, timesteps: int, device: str) -> list[tuple[int, float, float]]:
+    """(t, share of images with the same top-1, relative error of the logits) of bfloat16 against float32."""
+    rows = []
+    outputs = {}
+    for dtype in DTYPES:
+        with torch.inference_mode(), cast(device, dtype):
+            outputs[dtype] = torch.cat([net(part, timesteps) for part in x.split(4)], 1).float().cpu()
+    for t, (full, half) in enumerate(zip(outputs["float32"], outputs["bfloat16"], strict=True)):
+        same = float((full.argmax(1) == half.argmax(1)).float().mean())
+        rows.append((t, same, float((half - full).norm() / full.norm())))
+    return rows
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["pefficientnet-b0", "pvgg16"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--timesteps", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--agreement", nargs="*", default=["pefficientnet-lite0"], help="models with weights at hand")
+    arguments = parser.parse_args()
+    device, T, batch = arguments.device, arguments.timesteps, arguments.batch_size
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads{load}"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {device}: {where}; batch {batch}, T = {T}\n")
+    print("| network | dtype | literal, images/s | pcbench, images/s | ratio | literal, MiB | pcbench, MiB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name in arguments.models:
+        ours, literal = make(name, device)
+        x = images_for(name, device)[:batch]
+        for dtype in arguments.dtypes:
+            with torch.no_grad(), cast(device, dtype):
+                difference = float((ours(x, 1) - literal(x, 1)).norm() / ours(x, 1).norm())
+            assert difference < (1e-4 if dtype == "float32" else 3e-2), f"they disagree: {difference}"
+            seconds: dict[str, list[float]] = {"literal": [], "pcbench": []}
+            for turn in range(arguments.repeats):
+                order = [("literal", literal), ("pcbench", ours)]
+                for key, network in order if turn % 2 else reversed(order):
+                    seconds[key].append(timed(network, x, T, device, dtype))
+            rate = {key: batch * (T + 1) / statistics.median(values) for key, values in seconds.items()}
+            memory = (
+                ["-", "-"]
+                if arguments.no_memory
+                else [f"{peak_memory(name, which, batch, T, device, dtype):.0f}" for which in (1, 0)]
+            )
+            print(
+                f"| {name} | {dtype} | {rate['literal']:.2f} | {rate['pcbench']:.2f} | "
+                f"{rate['pcbench'] / rate['literal']:.2f} | {memory[0]} | {memory[1]} |",
+                flush=True,
+            )
+    for name in arguments.agreement:
+        try:
+            net = load_model(name, device=device).network
+        except UserError as error:
+            print(f"\nno agreement for {name}: {error}")
+            continue
+        print(f"\n{name}, bfloat16 against float32 on `samples`:\n\n| t | same top-1 | relative error of logits |")
+        print("|---|---|---|")
+        for t, same, error in agreement(net, images_for(name, device), T, device):
+            print(f"| {t} | {100 * same:.0f} % | {100 * error:.2f} % |")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
