@@ -119,15 +119,15 @@ def test_only_the_last_or_all_timesteps_are_supervised() -> None:
     for over in ("last", "mean"):
         made = training("convrnn-gru-shallow-cifar?width=0.06", replace(SMALL, timesteps=2, loss_over=over, ema=0.0))
         made.model.double()
-        made.optimiser = torch.optim.SGD(made.parameters, lr=0.0)
-        made._train_step(0, torch.arange(20))
-        gradients[over] = [parameter.grad.clone() for parameter in made.parameters]
         images, labels = made._crops_of(0).of(made.train.images, torch.arange(20)), made.train.labels[:20]
         logits = made.model(images, timesteps=2)
         losses = [torch.nn.functional.cross_entropy(answer, labels, label_smoothing=0.1) for answer in logits]
         loss = losses[-1] if over == "last" else sum(losses) / 3
-        for found, expected in zip(gradients[over], torch.autograd.grad(loss, made.parameters), strict=True):
-            assert (found - expected).norm() <= 0.02 * expected.norm() + 1e-12  # the loss is taken in float32
+        expected = torch.autograd.grad(loss, made.parameters)
+        made._train_step(0, torch.arange(20))
+        gradients[over] = [parameter.grad for parameter in made.parameters]
+        for found, reference in zip(gradients[over], expected, strict=True):
+            assert (found - reference).norm() <= 1e-4 * reference.norm()  # the loss is taken in float32
     assert not torch.allclose(gradients["last"][0], gradients["mean"][0])
 
 
