@@ -108,6 +108,11 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
     metavar="exact|truncated",
     help="Gradient through time that attacks follow; truncated is the published one.",
 )
+@click.option(
+    "--attack-source",
+    metavar="NAME",
+    help="Model that transferred attacks are crafted on; by default each model's own feedforward baseline.",
+)
 def command(**arguments: Any) -> None:
     """Sweep models over suites: accuracy at every timestep under every perturbation.
 
@@ -116,6 +121,7 @@ def command(**arguments: Any) -> None:
     """
     from rich.console import Console
 
+    from pcbench.harness.believe import believability_summary
     from pcbench.harness.progress import Display
     from pcbench.harness.run import run
     from pcbench.results.summary import accuracy_summary
@@ -130,7 +136,10 @@ def command(**arguments: Any) -> None:
         overrides.setdefault("corruption", {})["jpeg85"] = True
     if arguments["attack_gradient"] is not None:
         gradient = _one_of(arguments, "attack_gradient", "exact", "truncated")
-        overrides.setdefault("attack", {})["attack_gradient"] = gradient
+        for kind in ("attack", "attack-probe"):
+            overrides.setdefault(kind, {})["attack_gradient"] = gradient
+    if arguments["attack_source"] is not None:
+        overrides.setdefault("attack", {})["attack_source"] = arguments["attack_source"]
     options = {
         name: arguments[name] for name in ("dynamics", "feedforward", "feedback", "pc") if arguments[name] is not None
     }
@@ -156,6 +165,8 @@ def command(**arguments: Any) -> None:
     )
     if not arguments["quiet"]:
         Console().print(accuracy_summary(result.accuracy))
+        if len(result.believability):
+            Console().print(believability_summary(result.believability))
     click.echo(f"results: {result.directory}")
 
 

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from pcbench.analysis.answers import Answers, every
 from pcbench.analysis.statistics import bootstrap, interval, wilson
 from pcbench.figures import style
+from pcbench.figures.adversarial import adversarial_figures
 from pcbench.results.load import Results
 
 FORMATS = ("png", "svg")
@@ -35,6 +36,9 @@ def run_figures(results: Results, directory: Path) -> list[Path]:
     baselines = {model.name: model.baseline for model in results.info.models}
     with style.style():
         for suite in dict.fromkeys(results.records["suite"]):
+            if (results.records.loc[results.records["suite"] == suite, "group"] == "attack").any():
+                files += _attacks(results.records, suite, directory)
+                continue
             systems = every(results.records, suites=[suite])
             for system in systems:
                 reference = baseline_of(system, systems, baselines.get(system.model))
@@ -53,6 +57,15 @@ def run_figures(results: Results, directory: Path) -> list[Path]:
             elif all(len(system.timesteps) == 1 for system in systems):
                 files += style.save(*bars(systems), directory / slug(f"{suite}-accuracy"), FORMATS)
     return files
+
+
+def _attacks(records: pd.DataFrame, suite: str, directory: Path) -> list[Path]:
+    of_suite = records[records["suite"] == suite]
+    return [
+        file
+        for model, part in of_suite.groupby("model", sort=False, observed=True)
+        for file in adversarial_figures(part, directory, slug(f"{suite}-{model}"))
+    ]
 
 
 def slug(name: str) -> str:

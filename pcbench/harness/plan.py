@@ -211,13 +211,14 @@ def make_plan(request: Request, device: torch.device) -> Plan:
     labels = [subject.label for subject in subjects]
     if len(set(labels)) < len(labels):
         raise UserError(f"model {next(label for label in labels if labels.count(label) > 1)!r} is given twice")
-    cells = tuple(
-        cell
-        for suite in suites
-        for condition in suite.conditions
-        for index, subject in enumerate(subjects)
-        for cell in _cells(index, subject, suite, condition, request)
-    )
+    # By key: "T" and "T/2" can be the same timestep, and every timestep of a feedforward network is 0.
+    settled: dict[str, Cell] = {}
+    for suite in suites:
+        for condition in suite.conditions:
+            for index, subject in enumerate(subjects):
+                for cell in _cells(index, subject, suite, condition, request):
+                    settled.setdefault(cell.key, cell)
+    cells = tuple(settled.values())
     if not cells:
         raise UserError(f"suite {names[0]} has no condition for {labels[0]}")
     notices = tuple(choice.notice for choice in choices if choice.notice is not None)

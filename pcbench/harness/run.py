@@ -11,6 +11,7 @@ import torch
 
 from pcbench.data.registry import choose_data
 from pcbench.errors import RunError, UserError, did_you_mean
+from pcbench.harness.believe import write_believability
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.plan import Plan, Request, make_plan
@@ -30,10 +31,12 @@ class RunResult:
     Attributes:
         directory: of the run.
         results: as `pcbench.load_results` gives them.
+        believability: the sanity checks of the run's attacks, see `pcbench.analysis.believability`; empty without any.
     """
 
     directory: Path
     results: Results
+    believability: pd.DataFrame
 
     @property
     def accuracy(self) -> pd.DataFrame:
@@ -142,10 +145,11 @@ def run(
         finally:
             opened.close()
         results = load_results(directory)
+        believed = write_believability(results, directory)
         if figures:
             told.say("drawing figures")
             _draw(results, directory)
-    return RunResult(directory, results)
+    return RunResult(directory, results, believed)
 
 
 ENGINES = ("local",)
@@ -243,8 +247,9 @@ def command_of(request: Request, directory: Path) -> list[str]:
         words += [f"--{option.replace('_', '-')}", str(given)]
     for values in request.overrides.values():
         for option, given in values.items():
-            flag = {"backend": "corruption-backend", "attack_gradient": "attack-gradient"}.get(option, option)
-            words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
+            flag = {"backend": "corruption-backend"}.get(option, option.replace("_", "-"))
+            if f"--{flag}" not in words:  # an option can belong to more than one kind
+                words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
     if request.skip_bad_images:
         words.append("--skip-bad-images")
     return [*words, "--output", directory.name]
