@@ -127,7 +127,7 @@ def test_only_the_last_or_all_timesteps_are_supervised() -> None:
         made._train_step(0, torch.arange(20))
         gradients[over] = [parameter.grad for parameter in made.parameters]
         for found, reference in zip(gradients[over], expected, strict=True):
-            assert (found - reference).norm() <= 1e-4 * reference.norm()  # the loss is taken in float32
+            assert (found - reference).norm() <= 1e-3 * reference.norm()  # the loss is taken in float32
     assert not torch.allclose(gradients["last"][0], gradients["mean"][0])
 
 
