@@ -8,6 +8,7 @@ because they are also recorded in runs, which hold no absolute path.
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -167,7 +168,10 @@ class TimmFile:
     def _config(self) -> Any:
         from timm.models import get_pretrained_cfg
 
-        config = get_pretrained_cfg(self.model)
+        try:
+            config = get_pretrained_cfg(self.model)
+        except RuntimeError:  # the architecture has no such tag
+            config = None
         if config is None or not (config.hf_hub_id or config.url):
             raise UserError(f"timm publishes no weights {self.model!r}")
         return config
@@ -262,10 +266,8 @@ def _hub_get(url: str) -> Path:
 
 def _reach(endpoint: str) -> None:
     """Ask a server for a sign of life, once: the Hub's client would retry for half a minute, noisily."""
-    try:
+    with suppress(HTTPError):  # an answer too
         urlopen(Request(endpoint, method="HEAD"), timeout=10).close()  # noqa: S310 - the Hub's own constant, https
-    except HTTPError:
-        pass  # an answer
 
 
 def _unreachable(description: str, error: Exception) -> UserError:

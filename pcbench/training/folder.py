@@ -1,0 +1,98 @@
+"""A training on disk: what it was asked, its state to go on from, and its log. Survives a kill at any moment.
+
+    DIR/training.json   recipe and arguments; the same command again goes on, another one is refused
+    DIR/state.pt        the latest state: parameters, optimiser, position, log so far
+    DIR/log.csv         one row per epoch
+
+Every file is written beside its place and then moved there, so that it is always whole.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from pcbench.errors import UserError
+
+Row = dict[str, float | int | str]
+
+
+class TrainingFolder:
+    """The folder of one training.
+
+    Args:
+        path: of the folder; made if need be.
+        arguments: what makes the training what it is, plain values. Equal arguments resume.
+
+    Raises:
+        UserError: the folder holds another training, or something else.
+    """
+
+    def __init__(self, path: Path, arguments: Mapping[str, object]) -> None:
+        self.path = path
+        self._state = path / "state.pt"
+        wanted = json.loads(json.dumps(arguments))
+        note = path / "training.json"
+        if note.is_file():
+            try:
+                found = json.loads(note.read_text())
+            except ValueError:
+                raise UserError(f"{note} is damaged; give another --output") from None
+            for name in sorted({*wanted, *found}):
+                if wanted.get(name) != found.get(name):
+                    raise UserError(
+                        f"{path} holds another training: its {name} is {found.get(name)!r}, not {wanted.get(name)!r}; "
+                        "give another --output"
+                    )
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} is not empty and holds no training; give another --output")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            write_whole(note, (json.dumps(wanted, indent=2) + "\n").encode())
+
+    def load_state(self) -> dict[str, Any] | None:
+        """The latest state, on the CPU, or None at the beginning. Raises UserError when it is damaged."""
+        if not self._state.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+            raise UserError(f"{self._state} is damaged ({type(error).__name__}); give another --output") from None
+        return state
+
+    def save_state(self, state: Mapping[str, object]) -> None:
+        """Keep a state: tensors and plain values only."""
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        write_whole(self._state, buffer.getvalue())
+
+    def write_log(self, rows: Sequence[Row], name: str = "log.csv") -> None:
+        """Write the whole log; it comes from the state, so a resumed training never repeats or loses a row."""
+        if not rows:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        )
+        write_whole(self.path / name, text.getvalue().encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a kill leaves the old one or the new one."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

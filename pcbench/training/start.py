@@ -1,0 +1,89 @@
+"""The network that a training of feedback weights or hyperparameters begins with."""
+
+from dataclasses import replace
+
+import torch
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.models.loading import RANDOM, Choice, build, choose, find_model
+from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.spec import ModelSpec, Weights, WeightSource
+
+
+def without_feedback(
+    name: str, weights: str | None = None, device: str | torch.device = "cpu", seed: int = 0
+) -> PredictiveClassifier:
+    """A predictive network with its backbone's weights, its predictors drawn with the seed.
+
+    Args:
+        name: as `load_model`'s.
+        weights: a tag of the model, whose feedback file need not exist; None for the first whose backbone is at hand.
+        device: where to put it.
+        seed: of what is not loaded.
+
+    Raises:
+        UserError: unknown model or tag, the backbone's weights are missing, or the network is not predictive.
+    """
+    spec, options = find_model(name)
+    entries = {
+        entry.tag: replace(entry, sources={role: file for role, file in entry.sources.items() if role != "feedback"})
+        for entry in spec.weights
+    }
+    if weights is None:
+        entry = next((entry for entry in entries.values() if not entry.missing()), next(iter(entries.values())))
+    elif weights in entries:
+        entry = entries[weights]
+    elif weights == RANDOM:
+        return _predictive(choose(name, RANDOM), device, seed)
+    else:
+        raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, [*entries, RANDOM])}")
+    for source in entry.sources.values():
+        source.path()  # downloads it where its library does that, or says what is missing
+    return _predictive(Choice(spec, entry, options), device, seed)
+
+
+def structure(name: str, weights: str | None = None) -> PredictiveClassifier:
+    """A predictive network of which only the form matters: nothing is loaded, so no file need be at hand.
+
+    Its `weights` is the tag that was asked for, or the model's first. Raises UserError as `without_feedback`.
+    """
+    spec, options = find_model(name)
+    entry = _entry(spec, weights)
+    model = _predictive(Choice(spec, replace(entry, sources={}), options), "cpu", 0)
+    model.weights = entry.tag
+    return model
+
+
+def feedback_source(name: str, weights: str) -> WeightSource:
+    """Where a model's feedback weights lie. Raises UserError: it has none."""
+    spec, _ = find_model(name)
+    sources = _entry(spec, weights).sources
+    if "feedback" not in sources:
+        raise UserError(f"{spec.name}, weights {weights!r}: there are no feedback weights")
+    return sources["feedback"]
+
+
+def predictive(
+    name: str, weights: str | None = None, device: str | torch.device = "cpu", seed: int = 0
+) -> PredictiveClassifier:
+    """A predictive network with all its weights, as `load_model`; raises UserError when it is not predictive."""
+    return _predictive(choose(name, weights), device, seed)
+
+
+def _entry(spec: ModelSpec, weights: str | None) -> Weights:
+    tags = {entry.tag: entry for entry in spec.weights}
+    if weights is None:
+        return spec.weights[0]
+    if weights not in tags:
+        raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, tags)}")
+    return tags[weights]
+
+
+def _predictive(choice: Choice, device: str | torch.device, seed: int) -> PredictiveClassifier:
+    model = build(choice, device, seed)
+    if not isinstance(model, PredictiveClassifier):
+        raise UserError(
+            f"{choice.spec.name} is not a predictive network (family {choice.spec.family}); "
+            "`pcbench models` lists those, and predify:NAME makes one of any network"
+        )
+    return model
