@@ -141,12 +141,12 @@ REGISTERED = {
     "pefficientnet-lite0": 64,
     "presnet18": 64,
     "presnet50": 64,
+    "pvgg16-cifar": 32,
 }
 
 
 def test_every_registered_predictive_network_is_held_against_the_equations():
-    published = {name for name, spec in MODELS if spec.family == "predictive" and spec.weights[0].data == "imagenet"}
-    assert published == set(REGISTERED)
+    assert {name for name, spec in MODELS if spec.family == "predictive"} == set(REGISTERED)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "pvgg16" else n for n in REGISTERED])

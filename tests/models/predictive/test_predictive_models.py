@@ -1,11 +1,14 @@
 """Registered predictive models: options, ablations, weights, automatic configurations, shares of the terms."""
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from networks import Chain, Untraceable, randomise
 
 import pcbench
+from pcbench.data.geometry import Geometry
+from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, read, save
 from pcbench.models.listing import describe_model, list_models
@@ -130,6 +133,18 @@ def test_a_feedback_file_of_another_configuration_is_refused(tmp_path, monkeypat
     save(path, feedback_tensors(random.network), Metadata(architecture=name, configuration="0" * 64))
     with pytest.raises(UserError, match="another configuration"):
         load_model(name)
+
+
+def test_efficientnet_lite0_is_the_public_implementation():
+    """Logits and answers of the PyPI package efficientnet-lite-pytorch with the same file, on the same images."""
+    model = load_model("efficientnet-lite0")
+    samples, geometry = load_data("samples"), Geometry.of(model.preprocessing)
+    pixels = np.stack([geometry.prepare(samples.read(position)) for position in range(20)])
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)[0]
+    assert int((logits.argmax(1) == torch.tensor(samples.labels)).sum()) == 18
+    public = [[0.9571, 0.7762, -0.1767, -0.2717], [-0.5922, -0.3109, 0.3433, -0.6729]]
+    torch.testing.assert_close(logits[:2, :4], torch.tensor(public), rtol=0, atol=1e-3)
 
 
 def test_missing_weights_say_which_file_where_and_what_runs(tmp_path, monkeypatch):
