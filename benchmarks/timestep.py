@@ -9,15 +9,16 @@ median over the turns, and images/s counts one image and one timestep. Prints Ma
 
 import argparse
 import copy
+import math
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -125,14 +126,25 @@ def _memory_child(name: str, which: int, batch: int, timesteps: int, device: str
         torch.cuda.reset_peak_memory_stats()
         timed(network, x, timesteps, device, dtype)
         return (torch.cuda.max_memory_allocated() - held) / 2**20
-    timed(network, x[:1], 0, device, dtype)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    clear = Path("/proc/self/clear_refs")
+    if not clear.exists():
+        return math.nan
+    timed(network, x, 0, device, dtype)
+    clear.write_text("5")  # the high-water mark starts again from what is held now
+    before = _status("VmRSS")
     timed(network, x, timesteps, device, dtype)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(name: str) -> int:
+    """A line of /proc/self/status, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
 
 
 def peak_memory(*arguments: object) -> float:
-    """MiB that one pass adds to the highest memory of a fresh process."""
+    """MiB that one pass needs, at its highest, beyond what a fresh process holds with the network loaded."""
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # for the child: freed tensors go back to the system
     with get_context("spawn").Pool(1) as pool:
         result: float = pool.apply(_memory_child, arguments)
     return result

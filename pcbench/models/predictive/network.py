@@ -90,6 +90,7 @@ class PredictiveNet(Holder):
         self._clone_input = False
         self._clone_values: tuple[bool, ...] = ()
         self._clone_representations = (False,) * len(self._paths)
+        self._trace = True
         self._cut = self._make_cut()
         shapes = self._probe()
         reference = next(backbone.parameters(), torch.empty(0))
@@ -241,6 +242,8 @@ class PredictiveNet(Holder):
         return [self._pcoder(n) for n in range(len(self.pcoders))]
 
     def _make_cut(self) -> Cut:
+        if not self._trace:
+            return HookedCut(self._paths)
         try:
             return TracedCut(self, [self.backbone.get_submodule(path) for path in self._paths])
         except UserError:
@@ -285,7 +288,8 @@ class PredictiveNet(Holder):
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise UserError("the backbone must return one tensor of logits, (batch, classes)")
         if not torch.allclose(logits, expected, rtol=1e-3, atol=1e-5):  # the trace missed something, e.g. an alias
-            self._cut = HookedCut(self._paths)
+            self._trace = False
+            self._cut = self._make_cut()
             return self._probe()
         self._clone_values = tuple(
             isinstance(v, Tensor) and v._version > version for v, version in zip(values, versions, strict=True)

@@ -76,6 +76,22 @@ class Untraceable(nn.Module):
         return self.head(F.relu(self.two(y)).mean((2, 3)))
 
 
+class Aliasing(nn.Module):
+    """Adds in place into a part of a tensor: a trace would add into a copy of the part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 4, 3, padding=1)
+        self.two = nn.Conv2d(4, 6, 3, stride=2, padding=1)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x)
+        part = y[:, :2]
+        part += 1.0
+        return self.head(self.two(y).mean((2, 3)))
+
+
 class Twice(nn.Module):
     """Calls one module two times."""
 

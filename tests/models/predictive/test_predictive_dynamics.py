@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import Chain, Overwriting, Residual, Untraceable, calls, randomise
+from networks import Aliasing, Chain, Overwriting, Residual, Untraceable, calls, randomise
 from reference import reference
 from torch import nn
 
@@ -103,6 +103,7 @@ HARD = {
     "residual": (Residual, ["bn", "left", "right"], True),
     "out of order": (Residual, ["right", "bn", "left"], True),
     "overwriting": (Overwriting, ["one", "two"], True),
+    "aliasing": (Aliasing, ["one", "two"], False),
     "untraceable": (Untraceable, ["one", "two"], False),
 }
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 import timm
 import torch
-from networks import Chain, Overwriting, Residual, Untraceable, randomise
+from networks import Aliasing, Chain, Overwriting, Residual, Untraceable, randomise
 
 import pcbench
 from pcbench.models.base import Preprocessing
@@ -18,6 +18,7 @@ BACKBONES = {
     "chain": (Chain, ["features[1]", "features[2]", "features[5]"]),
     "residual": (Residual, ["bn", "left", "right"]),
     "overwriting": (Overwriting, ["one", "two"]),
+    "aliasing": (Aliasing, ["one", "two"]),
     "untraceable": (Untraceable, ["one", "two"]),
 }
 SMOOTH = "Sequential(ConvTranspose2d(4, 3, 3, padding=1), Tanh())"
