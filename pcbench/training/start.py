@@ -63,6 +63,13 @@ def feedback_source(name: str, weights: str) -> WeightSource:
     return sources["feedback"]
 
 
+def label_space(name: str, weights: str | None = None) -> str:
+    """Whose classes a model's weights know ("imagenet", "cifar10"). Raises UserError: unknown model or tag."""
+    if weights == RANDOM:
+        weights = None
+    return _entry(find_model(name)[0], weights).data
+
+
 def predictive(
     name: str, weights: str | None = None, device: str | torch.device = "cpu", seed: int = 0
 ) -> PredictiveClassifier:

@@ -1,0 +1,244 @@
+"""Hyperparameters of the dynamics, tuned by gradient descent (as Alamia et al. 2021, arXiv 2106.04225, tuned theirs).
+
+Feedforward, feedback and memory of a PCoder are sigmoids of three free numbers, divided by their sum, so that they are
+positive and sum to 1; the error term's weight is free. A sigmoid that underflows is still positive in the ratio, which
+is computed from logarithms: shares stay finite at feedback = 0 and at feedforward + feedback = 1. The last PCoder has
+no feedback, so its shares are feedforward and memory.
+
+Loss: cross-entropy summed over timesteps t = 0..T, on images with Gaussian noise. Tuning images are a part of the data
+of their own, fixed by a hash of the image ids; what is reported on the other part was not tuned on.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pcbench.data.images import ImageSet
+from pcbench.errors import RunError, UserError
+from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.randomness import normal_like
+from pcbench.training.batches import Views, evaluation_batches, loader, split, training_batches
+from pcbench.training.distributed import Processes
+from pcbench.training.folder import Row, TrainingFolder
+
+SMALLEST = 1e-4  # a share that starts at 0 starts here, where its sigmoid has a gradient
+
+
+@dataclass(frozen=True)
+class TuningRecipe:
+    """How hyperparameters are tuned.
+
+    Attributes:
+        epochs: passes over the tuning images.
+        batch_size: images at a time.
+        timesteps: T.
+        sigma: standard deviation of the noise, added to normalised images; one of these at random for each image.
+        learning_rate: of Adam, for the three shares.
+        pc_learning_rate: of Adam, for the weight of the error term.
+        gradient: "exact", or "truncated": the error gradient is a constant, as in published code.
+        held_out: share of the images that are never tuned on.
+        seed: of the noise and the order of images.
+    """
+
+    epochs: int = 5
+    batch_size: int = 16
+    timesteps: int = 4
+    sigma: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0, 2.0)
+    learning_rate: float = 0.01
+    pc_learning_rate: float = 1e-4
+    gradient: Literal["exact", "truncated"] = "exact"
+    held_out: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UserError: a value makes no sense."""
+        for name in ("epochs", "batch_size", "timesteps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; the smallest is 1")
+        for name in ("learning_rate", "pc_learning_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise UserError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not self.sigma or not all(0 <= value < float("inf") for value in self.sigma):
+            raise UserError(f"sigma is {self.sigma}; it is one or more standard deviations, 0 or above")
+
+
+class Shares(nn.Module):
+    """The hyperparameters of N PCoders as free parameters.
+
+    Attributes:
+        raw: (N, 3), free numbers behind feedforward, feedback and memory.
+        pc: (N,).
+    """
+
+    def __init__(self, values: list[dict[str, float]]) -> None:
+        super().__init__()
+        rows = []
+        for n, value in enumerate(values):
+            forward, back = value["feedforward"], value["feedback"] if n + 1 < len(values) else 0.0
+            shares = torch.tensor([forward, back, 1 - forward - back], dtype=torch.float64).clamp_min(SMALLEST)
+            half = shares / shares.sum() / 2  # any common factor gives these shares; half keeps the sigmoids responsive
+            rows.append(torch.logit(half))
+        self.raw = nn.Parameter(torch.stack(rows).float())
+        self.pc = nn.Parameter(torch.tensor([value["pc"] for value in values]))
+
+    def shares(self) -> Tensor:
+        """(N, 3): feedforward, feedback and memory, each row summing to 1; no feedback in the last."""
+        logs = functional.logsigmoid(self.raw)
+        mask = torch.zeros_like(logs)
+        mask[-1, 1] = float("-inf")
+        return torch.softmax(logs + mask, dim=1)
+
+    def act_on(self, model: PredictiveClassifier) -> None:
+        """Make the network run with these values, differentiably."""
+        shares = self.shares()
+        for n, values in enumerate(model.network.hyperparameters):
+            values.feedforward, values.feedback, values.pc = shares[n, 0], shares[n, 1], self.pc[n]
+
+    def values(self) -> list[dict[str, float]]:
+        """As plain numbers."""
+        shares = self.shares().detach().tolist()
+        return [
+            {"feedforward": b, "feedback": back, "pc": float(a)}
+            for (b, back, _), a in zip(shares, self.pc.detach(), strict=True)
+        ]
+
+
+class Tuning:
+    """A tuning of one network's hyperparameters. Arguments as those of FeedbackTraining; labels do play a part."""
+
+    def __init__(
+        self,
+        model: PredictiveClassifier,
+        images: ImageSet,
+        recipe: TuningRecipe,
+        processes: Processes,
+        workers: int = 0,
+    ) -> None:
+        self.recipe, self.processes, self.workers, self.images = recipe, processes, workers, images
+        self.tuned, self.held_out = split(images.ids, recipe.held_out)
+        if len(self.tuned) < recipe.batch_size:
+            raise UserError(f"{len(self.tuned)} tuning images do not fill a batch of {recipe.batch_size}")
+        self.model = model.to(processes.device).eval().requires_grad_(False)
+        self.shares = Shares([values.values() for values in model.network.hyperparameters]).to(processes.device)
+        self.optimiser = torch.optim.Adam(
+            [
+                {"params": [self.shares.raw], "lr": recipe.learning_rate},
+                {"params": [self.shares.pc], "lr": recipe.pc_learning_rate},
+            ]
+        )
+        self.per_epoch = len(self.tuned) // recipe.batch_size
+        self.steps = recipe.epochs * self.per_epoch
+        self.views = Views(images, model.preprocessing, None, recipe.seed)
+        self.step = 0
+        self.rows: list[Row] = []
+        self._sum = 0.0
+
+    def run(
+        self, folder: TrainingFolder | None = None, progress: Callable[[int, int, Row | None], None] = lambda *_: None
+    ) -> list[Row]:
+        """Tune to the end, from the folder's state where it has one; returns the log, one row an epoch.
+
+        Row 0 is the network as it was. Raises RunError: the loss is not finite.
+        """
+        if folder is not None and (state := folder.load_state()) is not None:
+            self._restore(state)
+        if not self.rows:
+            self.rows.append(self._row(float("nan")))
+            self._write(folder)
+        batches = training_batches(self.tuned, self.recipe.batch_size, range(self.step, self.steps), self.recipe.seed)
+        for images, labels, positions in loader(self.views, batches, self.workers, self.processes.device):
+            epoch = self.step // self.per_epoch
+            self._tune(images, labels, [self.images.ids[position] for position in positions.tolist()], epoch)
+            row = None
+            if self.step % self.per_epoch == 0:
+                row = self._row(self._sum / self.per_epoch)
+                self.rows.append(row)
+                self._sum = 0.0
+            self._write(folder)
+            progress(self.step, self.steps, row)
+        self._settle()
+        return self.rows
+
+    def noisy(self, images: Tensor, ids: list[str], *purpose: str | int) -> Tensor:
+        """Normalised images with noise: each image's own sigma and noise, from (seed, id, purpose)."""
+        x = self.model.normalise(images.to(self.processes.device))
+        sigmas = torch.tensor(self.recipe.sigma)
+        draws = normal_like(torch.zeros(len(ids), 1), self.recipe.seed, ids, "sigma", *purpose)
+        chosen = sigmas[(torch.special.ndtr(draws[:, 0]) * len(sigmas)).long().clamp_max(len(sigmas) - 1)]
+        return x + chosen.to(x).view(-1, 1, 1, 1) * normal_like(x, self.recipe.seed, ids, "tuning", *purpose)
+
+    def _loss(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy summed over timesteps, mean over images; and logits (T + 1, B, classes)."""
+        logits = self.model.rollout(x, self.recipe.timesteps)
+        labels = labels.to(logits.device)
+        flat = functional.cross_entropy(logits.float().flatten(0, 1), labels.repeat(len(logits)))
+        return flat * len(logits), logits
+
+    def _tune(self, images: Tensor, labels: Tensor, ids: list[str], epoch: int) -> None:
+        with self.model.differentiated(self.recipe.gradient):
+            self.shares.act_on(self.model)
+            loss, _ = self._loss(self.noisy(images, ids, "epoch", epoch), labels)
+        if not bool(loss.isfinite()):
+            raise RunError(f"the loss is not finite at step {self.step}; try a lower learning rate")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self._sum += float(loss.detach())
+        self.step += 1
+
+    def evaluate(self) -> tuple[float, list[float]]:
+        """Loss and accuracies at t = 0..T on held-out images with noise; NaN and none where nothing is held out."""
+        self._settle()
+        if not self.held_out:
+            return float("nan"), []
+        total, correct = 0.0, torch.zeros(self.recipe.timesteps + 1)
+        batches = evaluation_batches(self.held_out, self.recipe.batch_size)
+        for images, labels, positions in loader(self.views, batches, self.workers, self.processes.device):
+            ids = [self.images.ids[position] for position in positions.tolist()]
+            with torch.no_grad():
+                loss, logits = self._loss(self.noisy(images, ids, "held out"), labels)
+            total += float(loss) * len(images)
+            correct += (logits.argmax(2).cpu() == labels).sum(1)
+        return total / len(self.held_out), (correct / len(self.held_out)).tolist()
+
+    def _row(self, loss: float) -> Row:
+        held_out, accuracies = self.evaluate()
+        row: Row = {"epoch": self.step // self.per_epoch, "tuning_loss": loss, "held_out_loss": held_out}
+        row |= {f"held_out_accuracy_{t}": accuracy for t, accuracy in enumerate(accuracies)}
+        for n, values in enumerate(self.shares.values(), start=1):
+            row |= {f"{name}_{n}": value for name, value in values.items()}
+        return row
+
+    def _settle(self) -> None:
+        """Give the network the present values as plain numbers."""
+        for values, found in zip(self.model.network.hyperparameters, self.shares.values(), strict=True):
+            values.feedforward, values.feedback, values.pc = found["feedforward"], found["feedback"], found["pc"]
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.shares.load_state_dict(state["shares"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.rows, self._sum = state["step"], state["rows"], state["sum"]
+
+    def _write(self, folder: TrainingFolder | None) -> None:
+        if folder is None:
+            return
+        folder.save_state(
+            {
+                "shares": self.shares.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "rows": self.rows,
+                "sum": self._sum,
+            }
+        )
+        folder.write_log(self.rows)
+
+
+def options_of(values: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+    """The values as `load_model` and "MODEL?feedforward=...&..." take them: comma-separated, one per PCoder."""
+    for name in ("feedforward", "feedback", "pc"):
+        yield name, ",".join(f"{value[name]:.6g}" for value in values)
