@@ -1,6 +1,9 @@
 """Training of whole networks: what is drawn, what is learnt, and that an interruption changes nothing."""
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,6 +149,28 @@ def test_the_running_mean_is_what_is_kept() -> None:
     made.run(progress=follow)
     for key, tensor in means.items():
         torch.testing.assert_close(made.model.state_dict()[key], tensor, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(npz: Path, tmp_path: Path) -> None:
+    """Without batch normalisation, whose statistics are each process's own."""
+    words = ["train", "convrnn", "--model", "convrnn-simplernn-shallow-cifar?width=0.06", "--data", str(npz)]
+    words += ["--epochs", "2", "--batch-size", "20", "--timesteps", "1", "--no-half", "--device", "cpu", "--output"]
+    code = "from pcbench.cli.app import main; main()"
+    script = tmp_path / "main.py"
+    script.write_text(code)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    for command_, name in ([sys.executable, str(script)], "one"), (torchrun, "two"):
+        done = subprocess.run(
+            [*command_, *words, str(tmp_path / name)], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (read(tmp_path / name / "network.safetensors").tensors for name in ("one", "two"))
+    model = pcbench.load_model("convrnn-simplernn-shallow-cifar?width=0.06", "random")
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=1e-4)
+    assert any(not torch.allclose(tensor, model.state_dict()[key], atol=1e-3) for key, tensor in one.items())
 
 
 def crop_loop(image: np.ndarray, padding: int, row: int, column: int, flip: bool) -> np.ndarray:

@@ -51,8 +51,12 @@ class SeparableConv2d(nn.Sequential):
 
 
 def layer_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation over height, width and channels jointly, then gain and shift per channel."""
-    return nn.GroupNorm(1, channels, eps=1e-12)
+    """Normalisation over height, width and channels jointly, then gain and shift per channel.
+
+    The published code adds 1e-12 to the variance. Before the image arrives maps are constant, their variance is 0, and
+    the gradient is multiplied by 1e6 in every layer and step, up to infinity in single precision; hence 1e-5 here.
+    """
+    return nn.GroupNorm(1, channels, eps=1e-5)
 
 
 Initialise = Callable[[nn.Conv2d | nn.Linear], None]

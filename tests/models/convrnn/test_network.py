@@ -182,6 +182,17 @@ def test_every_parameter_of_the_median_network_takes_part() -> None:
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
+@pytest.mark.parametrize(("file", "cell"), ALL)
+def test_the_first_gradient_of_a_training_is_finite(file: str, cell: str) -> None:
+    """Before the image arrives, maps are constant, and normalising one must not blow the gradient up."""
+    torch.manual_seed(0)
+    model = ConvRNN(make_graph(FILES[file], cell, "cifar", 0.06), 10, CIFAR10).train()
+    model(torch.rand(4, 3, 32, 32), timesteps=2)[-1].logsumexp(dim=1).sum().backward()
+    norms = [float(parameter.grad.norm()) for parameter in model.parameters() if parameter.grad is not None]
+    assert np.isfinite(norms).all()
+    assert max(norms) > 0
+
+
 def test_harbour_aligns_the_corners() -> None:
     """A map of 2 x 3 on one of 5 x 5: linear interpolation between pixel centres, corners on corners."""
     feedback = torch.arange(6, dtype=torch.float64).reshape(1, 1, 2, 3)
