@@ -125,6 +125,23 @@ def load_part(data: str, part: str) -> ImageSet | None:
     return load_data(data) if part == TRAIN else None
 
 
+def load_training_images(data: str, space: str | None = None) -> ImageSet:
+    """The training images of `--data`; see `load_part`. A test part that lies beside them is not touched.
+
+    Args:
+        data: see `load_part`.
+        space: whose classes the labels must be; None for any.
+
+    Raises:
+        UserError: no such data, not as they should be, or labels of other classes.
+    """
+    images = load_part(data, TRAIN)
+    assert images is not None  # every form of data has something to train on
+    if space is not None and images.label_space != space:
+        raise UserError(f"data {images.name} has labels of {images.label_space}; the model knows {space}")
+    return images
+
+
 def load_examples(
     data: str, space: str, size: tuple[int, int], *, limit: int | None = None, held_out: float = 0.0
 ) -> tuple[Examples, Examples]:
@@ -140,10 +157,7 @@ def load_examples(
     Raises:
         UserError: also labels of other classes, images of another size, no test part and nothing held out.
     """
-    train = load_part(data, TRAIN)
-    assert train is not None
-    if train.label_space != space:
-        raise UserError(f"data {train.name} has labels of {train.label_space}; the model knows {space}")
+    train = load_training_images(data, space)
     train = train if limit is None else train.subset(choose_positions(train, limit))
     test: ImageSet | None
     if held_out:

@@ -66,18 +66,18 @@ def command(
     from dataclasses import asdict
 
     from pcbench.data.images import choose_positions
-    from pcbench.data.registry import load_data
     from pcbench.models.predictive.build import feedback_file_name
     from pcbench.models.sources import weights_folder
     from pcbench.training.curves import draw_feedback
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
+    from pcbench.training.examples import load_training_images
     from pcbench.training.feedback import WEIGHTS_FILE, FeedbackRecipe, FeedbackTraining, save_weights
     from pcbench.training.folder import TrainingFolder
     from pcbench.training.start import without_feedback
 
     how = FeedbackRecipe(**recipe)
-    images = load_data(data)
+    images = load_training_images(data)
     if limit is not None:
         images = images.subset(choose_positions(images, limit))
     with processes(device) as group:

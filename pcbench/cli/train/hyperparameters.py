@@ -57,15 +57,15 @@ def command(
     import tomlkit
 
     from pcbench.data.images import choose_positions
-    from pcbench.data.registry import choose_data
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
+    from pcbench.training.examples import load_training_images
     from pcbench.training.folder import TrainingFolder, write_whole
     from pcbench.training.hyperparameters import Tuning, TuningRecipe, options_of
     from pcbench.training.start import label_space, predictive
 
     how = TuningRecipe(**recipe)
-    images, _ = choose_data(data, label_space(model, weights))
+    images = load_training_images(data, label_space(model, weights))
     if limit is not None:
         images = images.subset(choose_positions(images, limit))
     with processes(device) as group:
