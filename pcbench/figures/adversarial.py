@@ -82,7 +82,7 @@ def radius(epsilon: float, norm: str = "linf") -> str:
     steps = epsilon * 255
     if (
         norm == "linf"
-        and abs(steps - round(steps * 4) / 4) < 1e-6
+        and abs(steps - round(steps * 8) / 8) < 1e-6
         and Fraction(epsilon).limit_denominator(100) != (Fraction(round(epsilon * 100), 100))
     ):
         return f"{steps:.3g}/255"
