@@ -98,6 +98,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Metadata, *, half:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(stored, partial, metadata=written.model_dump())
+        partial.chmod(0o644)  # safetensors makes files that only their owner reads
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -185,7 +185,7 @@ class Tuning:
         if not bool(loss.isfinite()):
             raise RunError(f"the loss is not finite at step {self.step}; try a lower learning rate")
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         self._sum += float(loss.detach())
         self.step += 1

@@ -14,7 +14,7 @@ from pcbench.models.predictive.build import (
 )
 from pcbench.models.predictive.config import PredictiveConfig, read_config
 from pcbench.models.predictive.placement import automatic_config
-from pcbench.models.sources import UserFile
+from pcbench.models.sources import InstalledFile, UserFile
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, WeightSource
 from pcbench.models.zoo.efficientnet_lite0 import EFFICIENTNET_LITE0
 from pcbench.models.zoo.libraries import EFFICIENTNET_B0, RESNET18, RESNET50, VGG16
@@ -90,6 +90,13 @@ _register(
     "pefficientnet-lite0",
     "EfficientNet-Lite0 with predictive-coding dynamics, 8 PCoders",
     EFFICIENTNET_LITE0,
+    shipped={
+        "imagenet1k": InstalledFile(
+            package="pcbench",
+            file="models/weights/pefficientnet-lite0-imagenet1k.safetensors",
+            sha256="41f442f7075c5a4466a0c8f3acd31cbc0681bf2c9b1a0517e57e815a1b262a91",
+        )
+    },
 )
 _register(
     "pefficientnet-b0",
