@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from pcbench.figures.style import PAGE, canvas, colour, marker, percent_axis, save, style
 from pcbench.training.folder import Row
@@ -41,5 +42,6 @@ def draw_classifier(rows: Sequence[Row], path: Path) -> list[Path]:
         accuracy.set(xlabel="epoch")
         percent_axis(accuracy)
         for axes in (loss, accuracy):
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.legend()
         return save(figure, log, path, ("png",))
