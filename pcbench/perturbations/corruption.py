@@ -20,7 +20,7 @@ class Corruption(Perturbation):
     - names: corruptions; the 15 of the benchmark when absent.
     - severities: of 1-5; all five when absent.
     - variant: "auto" (default), "imagenet-c" or "cifar-c": the severity constants.
-    - backend: "native" or "reference" (default).
+    - backend: "native" (default) or "reference".
     - jpeg85: true saves and loads each image as JPEG of quality 85, as the published ImageNet-C did; default false.
     """
 
@@ -32,7 +32,7 @@ class Corruption(Perturbation):
         names = _choices(suite, "corruption", table.get("names", list(BENCHMARK_NAMES)), NAMES)
         severities = _choices(suite, "severity", table.get("severities", list(SEVERITIES)), SEVERITIES)
         variant = _choice(suite, "variant", table.get("variant", "auto"), ("auto", *CONSTANTS))
-        backend = _choice(suite, "backend", table.get("backend", "reference"), _BACKENDS)
+        backend = _choice(suite, "backend", table.get("backend", "native"), _BACKENDS)
         jpeg85 = table.get("jpeg85", False)
         if not isinstance(jpeg85, bool):
             raise UserError(f"suite {suite}: jpeg85 is true or false, not {jpeg85!r}")

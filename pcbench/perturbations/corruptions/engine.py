@@ -1,21 +1,19 @@
 """`corrupt`: one corruption at one severity of a batch of images."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.perturbations.corruptions.constants import CONSTANTS, NAMES, SEVERITIES, Variant
+from pcbench.perturbations.corruptions.jpeg import DISK_QUALITY, jpeg_batch
 
 Images = TypeVar("Images", Tensor, npt.NDArray[Any])
-BACKENDS = ("reference",)
-DISK_QUALITY = 85  # the JPEG quality that the images of ImageNet-C were saved with
+BACKENDS = ("native", "reference")
 
 
 def corrupt(
@@ -26,7 +24,7 @@ def corrupt(
     seed: int = 0,
     ids: Sequence[str | int] | None = None,
     jpeg85: bool = False,
-    backend: str = "reference",
+    backend: str = "native",
     variant: str = "auto",
 ) -> Images:
     """Corrupt a batch of images.
@@ -65,15 +63,18 @@ def corrupt(
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
     if backend == "reference":
         if variant == "cifar-c":
-            raise UserError(
-                "the reference backend has the constants of ImageNet-C only; use backend native for cifar-c"
-            )
+            raise UserError("the reference backend has ImageNet-C's constants only; for cifar-c use backend native")
         from pcbench.perturbations.corruptions.reference import corrupt_reference
 
-        out = torch.from_numpy(corrupt_reference(tensor.cpu().numpy(), name, severity, seed, names))
+        array = corrupt_reference(tensor.cpu().numpy(), name, severity, seed, names)
+        out = torch.from_numpy(array).to(tensor.device)
+    else:
+        from pcbench.perturbations.corruptions.native import corrupt_native
+
+        constants = resolve_variant(variant, *tensor.shape[1:3])
+        out = corrupt_native(tensor, name, severity, constants, seed, names)
     if jpeg85:
-        out = torch.from_numpy(np.stack([jpeg(image, DISK_QUALITY) for image in out.cpu().numpy()]))
-    out = out.to(tensor.device)
+        out = jpeg_batch(out, DISK_QUALITY)
     return out if isinstance(images, Tensor) else out.numpy()
 
 
@@ -82,13 +83,6 @@ def resolve_variant(variant: str, height: int, width: int) -> Variant:
     if variant == "auto":
         return "cifar-c" if (height, width) == (32, 32) else "imagenet-c"
     return "cifar-c" if variant == "cifar-c" else "imagenet-c"
-
-
-def jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
-    """An (H, W, 3) uint8 image, saved as JPEG with Pillow and loaded again."""
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return np.asarray(Image.open(buffer))
 
 
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:

@@ -1,0 +1,91 @@
+"""The digital corruptions. Each takes (B, H, W, 3) uint8 and gives float32 (or uint8) on the scale 0..255."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pcbench.perturbations.corruptions.constants import Constants
+from pcbench.perturbations.corruptions.draws import Draws
+from pcbench.perturbations.corruptions.jpeg import jpeg_batch
+from pcbench.perturbations.corruptions.linear import smooth
+from pcbench.perturbations.corruptions.warp import sample
+
+
+def contrast(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Moves every value towards its channel's mean: c0 of the distance is left."""
+    (kept,) = constants
+    pixels = images.shape[1] * images.shape[2]
+    means = images.sum((1, 2), keepdim=True, dtype=torch.int64).to(torch.float32) / pixels
+    return images.to(torch.float32).mul_(kept).add_(means * (1 - kept))
+
+
+def saturate(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Saturation of HSV times c0 plus c1; hue and value stay. Grey pixels have hue 0, so c1 > 0 makes them red."""
+    factor, offset = constants
+    channels = [channel.to(torch.float32) for channel in images.unbind(3)]
+    value = torch.maximum(torch.maximum(channels[0], channels[1]), channels[2])
+    span = value - torch.minimum(torch.minimum(channels[0], channels[1]), channels[2])
+    saturation = (span / value.clamp(min=1)).mul_(factor).add_(offset).clamp_(0, 1)
+    drop = value * saturation  # of the lowest channel below the highest
+    grey = span == 0
+    slope = torch.where(grey, torch.zeros_like(drop), drop / span)
+    red = torch.addcmul(value, value - channels[0], slope, value=-1)
+    others = [torch.addcmul(value, value - channel, slope, value=-1) for channel in channels[1:]]
+    return torch.stack([red, *(torch.where(grey, value - drop, other) for other in others)], 3)
+
+
+def elastic_transform(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """A random affine map (three points each move by up to c2), then smooth random displacements.
+
+    c0: how many times the displacements, uniform in (-1, 1), are enlarged after smoothing by c1 pixels.
+    These are in pixels of an image of c3 x c3 and scale with the shorter side.
+    """
+    height, width = images.shape[1:3]
+    scale = min(height, width) / constants[3]
+    alpha, sigma, jitter = (scale * c for c in constants[:3])
+    device = images.device
+    y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
+    y, x = y.to(torch.float32), x.to(torch.float32)
+
+    maps = torch.from_numpy(affine_maps(height, width, (draws.scalars(6) * 2 - 1) * jitter)).to(device, torch.float32)
+    (ax, bx, cx), (ay, by, cy) = maps.permute(1, 2, 0)[:, :, :, None, None]
+    moved = sample(images.to(torch.float32), ay * x + by * y + cy, ax * x + bx * y + cx, "mirror")
+
+    dx, dy = (
+        smooth(draws.uniform((height, width, 1), stream), sigma, truncate=3, border="reflect")[..., 0] * alpha
+        for stream in (0, 1)
+    )
+    return sample(moved, y + dy, x + dx, "reflect")
+
+
+def affine_maps(height: int, width: int, shifts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(B, 2, 3): where each pixel (x, y, 1) of a warped image is read from.
+
+    Args:
+        height: of the image; the three points lie a third of the shorter side from the middle.
+        width: of the image.
+        shifts: (B, 6) by how much they move: x and y of the first, second and third.
+    """
+    middle, reach = np.array([height // 2, width // 2]), min(height, width) // 3
+    points = middle + reach * np.array([[1, 1], [1, -1], [-1, -1]])
+    moved = points + shifts.reshape(-1, 3, 2)
+    moved = np.concatenate([moved, np.ones((len(moved), 3, 1))], 2)
+    return np.linalg.solve(moved, np.broadcast_to(points, (len(moved), 3, 2)).astype(np.float64)).transpose(0, 2, 1)
+
+
+def pixelate(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Shrinks to c0 of the size (means over boxes) and enlarges again, both with Pillow."""
+    height, width = images.shape[1:3]
+    small = (int(width * constants[0]), int(height * constants[0]))
+    out = np.empty(images.shape, np.uint8)
+    for i, image in enumerate(images.cpu().numpy()):
+        shrunk = Image.fromarray(image).resize(small, Image.Resampling.BOX)
+        out[i] = np.asarray(shrunk.resize((width, height), Image.Resampling.NEAREST))
+    return torch.from_numpy(out).to(images.device)
+
+
+def jpeg_compression(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Saves as JPEG of quality c0 with Pillow, and loads again."""
+    return jpeg_batch(images, int(constants[0]))

@@ -1,0 +1,235 @@
+"""Linear maps of images: separable ones (blurs, zooms) and stencils (defocus, motion).
+
+Images are (B, H, W, C) float32. The compiled loops treat one image at a time in a fixed order; the torch forms add in
+float64 or tap by tap. So neither depends on the batch.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
+
+Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+# What lies outside of "abcd": nearest aaa|abcd|ddd, reflect cba|abcd|dcb, mirror dcb|abcd|cba.
+Border = Literal["nearest", "reflect", "mirror"]
+
+
+def fold(index: Indices, size: int, border: Border) -> Indices:
+    """Where an index outside 0..size-1 is read from."""
+    if border == "nearest":
+        return np.clip(index, 0, size - 1)
+    period, last = reflection(size, border)
+    index = index % period
+    return np.where(index < size, index, last - index)
+
+
+def reflection(size: int, border: Border) -> tuple[int, int]:
+    """(period, last) of a reflecting border: index i reads from r = i mod period, or last - r where r >= size."""
+    return (2 * size, 2 * size - 1) if border == "reflect" else (2 * size - 2, 2 * size - 2)
+
+
+# --- separable maps: one matrix an axis ---
+
+
+@lru_cache(maxsize=256)
+def gaussian_matrix(size: int, sigma: float, truncate: float, border: Border) -> Array:
+    """(size, size): row i holds the weights of pixel i's Gaussian mean, cut at `truncate` deviations.
+
+    As scipy.ndimage.gaussian_filter1d: radius int(truncate * sigma + 0.5), weights that sum to 1.
+    """
+    matrix = np.zeros((size, size))
+    if sigma == 0:
+        np.fill_diagonal(matrix, 1)
+        return matrix
+    offsets = np.arange(-int(truncate * sigma + 0.5), int(truncate * sigma + 0.5) + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    weights /= weights.sum()
+    rows = np.arange(size)[:, None]
+    np.add.at(matrix, (rows, fold(rows + offsets, size, border)), weights)
+    return matrix
+
+
+@lru_cache(maxsize=256)
+def zoom_matrix(size: int, factor: float) -> Array:
+    """(size, size): enlarges the middle of a line of `size` pixels by `factor` >= 1, linearly, to `size` pixels.
+
+    The middle ceil(size / factor) pixels become round(that * factor), end on end as scipy.ndimage.zoom has it; what is
+    more than `size` is cut off on both sides.
+    """
+    crop = int(np.ceil(size / factor))
+    enlarged = round(crop * factor)
+    top, trim = (size - crop) // 2, (enlarged - size) // 2
+    position = (np.arange(size) + trim) * ((crop - 1) / max(enlarged - 1, 1))
+    lower = np.minimum(position.astype(np.int64), crop - 2)
+    matrix = np.zeros((size, size))
+    rows = np.arange(size)
+    matrix[rows, top + lower] = 1 - (position - lower)
+    matrix[rows, top + lower + 1] += position - lower
+    return matrix
+
+
+def separable(x: Tensor, vertical: Array, horizontal: Array) -> Tensor:
+    """(B, H, W, C) -> the same: `vertical` (H, H) along the columns, `horizontal` (W, W) along the rows.
+
+    The result may be a transposed view.
+    """
+    x = _along_rows(x.contiguous(), vertical)
+    return _along_rows(x.transpose(1, 2).contiguous(), horizontal).transpose(1, 2)
+
+
+def smooth(x: Tensor, sigma: float, truncate: float = 4, border: Border = "nearest") -> Tensor:
+    """(B, H, W, C) -> Gaussian mean, with skimage's defaults."""
+    height, width = x.shape[1:3]
+    return separable(
+        x, gaussian_matrix(height, sigma, truncate, border), gaussian_matrix(width, sigma, truncate, border)
+    )
+
+
+def _along_rows(x: Tensor, matrix: Array) -> Tensor:
+    if not on_cpu(x):
+        weights = torch.from_numpy(matrix).to(x.device)
+        return (weights @ x.flatten(2).double()).to(torch.float32).view(x.shape)
+    out = np.empty(x.shape, np.float32)
+    used = matrix != 0
+    first, last = used.argmax(1), matrix.shape[1] - used[:, ::-1].argmax(1)
+    lines = x.flatten(2).numpy()
+    _band_loop(lines, matrix.astype(np.float32), first, last, out.reshape(lines.shape))
+    return torch.from_numpy(out)
+
+
+@compiled
+def _band_loop(
+    x: npt.NDArray[np.float32],
+    matrix: npt.NDArray[np.float32],
+    first: Indices,
+    last: Indices,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """out[image, row] = sum over k in first[row]..last[row]-1 of matrix[row, k] x[image, k]; eight at a time."""
+    for image in range(x.shape[0]):
+        for row in range(matrix.shape[0]):
+            total, w = out[image, row], matrix[row]
+            total[:] = 0
+            k = first[row]
+            while k + 8 <= last[row]:
+                a, b, c, d = x[image, k], x[image, k + 1], x[image, k + 2], x[image, k + 3]
+                e, f, g, h = x[image, k + 4], x[image, k + 5], x[image, k + 6], x[image, k + 7]
+                wa, wb, wc, wd, we, wf, wg, wh = (
+                    w[k],
+                    w[k + 1],
+                    w[k + 2],
+                    w[k + 3],
+                    w[k + 4],
+                    w[k + 5],
+                    w[k + 6],
+                    w[k + 7],
+                )
+                for i in range(total.size):
+                    total[i] += (
+                        a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd + e[i] * we + f[i] * wf + g[i] * wg + h[i] * wh
+                    )
+                k += 8
+            while k + 2 <= last[row]:
+                a, b, wa, wb = x[image, k], x[image, k + 1], w[k], w[k + 1]
+                for i in range(total.size):
+                    total[i] += a[i] * wa + b[i] * wb
+                k += 2
+            if k < last[row]:
+                a, wa = x[image, k], w[k]
+                for i in range(total.size):
+                    total[i] += a[i] * wa
+
+
+# --- stencils ---
+
+
+def stencil(x: Tensor, dy: Indices, dx: Indices, weights: Array, border: Border) -> Tensor:
+    """out[y, x] = sum over k of weights[k] x[y + dy[k], x + dx[k]].
+
+    Args:
+        x: (B, H, W, C).
+        dy: (B, K) or (1, K) whole offsets; one row for each image, or one for all.
+        dx: the same form.
+        weights: the same form; a tap of weight 0 costs time only.
+        border: what lies outside.
+    """
+    images, height, width, channels = x.shape
+    top, left = max(0, -int(dy.min())), max(0, -int(dx.min()))
+    bottom, right = max(0, int(dy.max())), max(0, int(dx.max()))
+    rows = torch.from_numpy(fold(np.arange(-top, height + bottom), height, border)).to(x.device)
+    columns = torch.from_numpy(fold(np.arange(-left, width + right), width, border)).to(x.device)
+    padded = x.index_select(1, rows).index_select(2, columns)
+    dy, dx = dy + top, dx + left
+    if not on_cpu(x):
+        return _stencil_torch(padded, dy, dx, weights, (images, height, width, channels))
+    out = np.empty((images, height, width, channels), np.float32)
+    _stencil_loop(
+        padded.flatten(2).numpy(), dy, dx * channels, weights.astype(np.float32), out.reshape(images, height, -1)
+    )
+    return torch.from_numpy(out)
+
+
+def _stencil_torch(padded: Tensor, dy: Indices, dx: Indices, weights: Array, shape: tuple[int, ...]) -> Tensor:
+    images, height, width, _ = shape
+    image = torch.arange(images, device=padded.device)[:, None, None]
+    y = torch.arange(height, device=padded.device)[None, :, None]
+    x = torch.arange(width, device=padded.device)[None, None, :]
+    ty, tx, tw = (torch.from_numpy(values).to(padded.device) for values in (dy, dx, weights.astype(np.float32)))
+    out = torch.zeros(shape, device=padded.device)
+    for k in range(dy.shape[1]):
+        taps = padded[image, y + ty[:, k, None, None], x + tx[:, k, None, None]]
+        out += tw[:, k, None, None, None] * taps
+    return out
+
+
+@compiled
+def _stencil_loop(
+    x: npt.NDArray[np.float32],
+    dy: Indices,
+    dx: Indices,
+    weights: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    n, taps = out.shape[2], dy.shape[1]
+    for image in range(out.shape[0]):
+        which = image if dy.shape[0] > 1 else 0
+        ty, tx, w, lines = dy[which], dx[which], weights[which], x[image]
+        for row in range(out.shape[1]):
+            total = out[image, row]
+            total[:] = 0
+            k = 0
+            while k + 8 <= taps:
+                a = lines[row + ty[k], tx[k] : tx[k] + n]
+                b = lines[row + ty[k + 1], tx[k + 1] : tx[k + 1] + n]
+                c = lines[row + ty[k + 2], tx[k + 2] : tx[k + 2] + n]
+                d = lines[row + ty[k + 3], tx[k + 3] : tx[k + 3] + n]
+                e = lines[row + ty[k + 4], tx[k + 4] : tx[k + 4] + n]
+                f = lines[row + ty[k + 5], tx[k + 5] : tx[k + 5] + n]
+                g = lines[row + ty[k + 6], tx[k + 6] : tx[k + 6] + n]
+                h = lines[row + ty[k + 7], tx[k + 7] : tx[k + 7] + n]
+                wa, wb, wc, wd, we, wf, wg, wh = (
+                    w[k],
+                    w[k + 1],
+                    w[k + 2],
+                    w[k + 3],
+                    w[k + 4],
+                    w[k + 5],
+                    w[k + 6],
+                    w[k + 7],
+                )
+                for i in range(n):
+                    total[i] += (
+                        a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd + e[i] * we + f[i] * wf + g[i] * wg + h[i] * wh
+                    )
+                k += 8
+            while k < taps:
+                a, wa = lines[row + ty[k], tx[k] : tx[k] + n], w[k]
+                for i in range(n):
+                    total[i] += a[i] * wa
+                k += 1

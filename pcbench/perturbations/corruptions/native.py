@@ -1,0 +1,66 @@
+"""The native engine: which function makes which corruption, and in what portions."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pcbench.perturbations.corruptions import blur, digital, noise, weather
+from pcbench.perturbations.corruptions.constants import CONSTANTS, Constants, Variant
+from pcbench.perturbations.corruptions.draws import Draws
+from pcbench.perturbations.corruptions.rounding import to_uint8
+from pcbench.perturbations.corruptions.spatter import spatter
+
+Function = Callable[[Tensor, Constants, Draws], Tensor]
+
+_FUNCTIONS: dict[str, Function] = {
+    "gaussian_noise": noise.gaussian_noise,
+    "shot_noise": noise.shot_noise,
+    "impulse_noise": noise.impulse_noise,
+    "speckle_noise": noise.speckle_noise,
+    "defocus_blur": blur.defocus_blur,
+    "glass_blur": blur.glass_blur,
+    "motion_blur": blur.motion_blur,
+    "zoom_blur": blur.zoom_blur,
+    "gaussian_blur": blur.gaussian_blur,
+    "snow": weather.snow,
+    "frost": weather.frost,
+    "fog": weather.fog,
+    "brightness": weather.brightness,
+    "spatter": spatter,
+    "contrast": digital.contrast,
+    "elastic_transform": digital.elastic_transform,
+    "pixelate": digital.pixelate,
+    "jpeg_compression": digital.jpeg_compression,
+    "saturate": digital.saturate,
+}
+
+# Values worked on at a time: on a CPU what fits into its caches, on other devices what fills them.
+_PORTION_CPU, _PORTION_OTHER = 2**18, 2**25
+
+
+def corrupt_native(images: Tensor, name: str, severity: int, variant: Variant, seed: int, ids: Sequence[str]) -> Tensor:
+    """Corrupt a batch, a few images at a time.
+
+    Args:
+        images: (B, H, W, 3) uint8 of any device.
+        name: one of constants.NAMES.
+        severity: 1-5.
+        variant: whose constants.
+        seed: of the run.
+        ids: B image ids.
+
+    Returns:
+        (B, H, W, 3) uint8 on the same device.
+    """
+    constants = CONSTANTS[variant][name][severity - 1]
+    portion = _PORTION_CPU if images.device.type == "cpu" else _PORTION_OTHER
+    count = max(1, portion // max(1, images[:1].numel()))
+    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    with torch.inference_mode():
+        for start in range(0, len(images), count):
+            part = slice(start, start + count)
+            draws = Draws.for_images(seed, ids[part], name, severity, images.device)
+            result = _FUNCTIONS[name](images[part].contiguous(), constants, draws)
+            out[part] = result if result.dtype == torch.uint8 else to_uint8(result)
+    return out

@@ -1,0 +1,101 @@
+"""The noise corruptions. Each takes (B, H, W, 3) uint8 and gives float32 (or uint8) on the scale 0..255."""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pcbench.perturbations.corruptions.constants import Constants
+from pcbench.perturbations.corruptions.draws import Draws
+
+
+def gaussian_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Adds normal noise of deviation c0 (for values in 0..1)."""
+    (deviation,) = constants
+    return draws.normal(images.shape[1:]).mul_(255 * deviation).add_(images)
+
+
+def speckle_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Adds normal noise of deviation c0 times the value."""
+    (deviation,) = constants
+    return draws.normal(images.shape[1:]).mul_(deviation).add_(1).mul_(images)
+
+
+def impulse_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Sets a fraction c0 of the values (each channel by itself) to 0 or 255, with equal chances."""
+    (amount,) = constants
+    words = draws.words(images.shape[1:])
+    changed = (words >> 1 & 0x7FFFFFFF) < round(amount * 2**31)
+    return torch.where(changed, (words & 1).neg_().to(torch.uint8), images)
+
+
+def shot_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Replaces each value x (of 0..1) by Poisson(c0 x) / c0."""
+    (photons,) = constants
+    table = poisson_table(photons)
+    bits = table.columns.bit_length() - 1
+    words = draws.words(images.shape[1:])
+    column = words >> (32 - bits) & (table.columns - 1)
+    cell = images.to(torch.int32).mul_(table.columns).add_(column)
+    rest = words & (2 ** (32 - bits) - 1)
+    threshold = table.thresholds.to(images.device)[cell]
+    return torch.where(rest < threshold, table.own.to(images.device)[column], table.alias.to(images.device)[cell])
+
+
+class PoissonTable:
+    """Walker's alias tables for the 256 grey levels: one look-up draws the outcome of a Poisson variable.
+
+    Of a word's bits, the high ones choose a column; the rest decides between the column's own outcome and its alias.
+
+    Attributes:
+        columns: number of columns, a power of 2.
+        thresholds: (256 * columns,) int32: the column's own outcome is taken where the rest is below it.
+        own: (columns,) uint8: the grey level of each column's own outcome.
+        alias: (256 * columns,) uint8: the grey level of the alias.
+    """
+
+    def __init__(self, photons: float) -> None:
+        outcomes = int(photons) + 1  # more photons than that are white too
+        self.columns = 2 ** max(outcomes - 1, 1).bit_length()
+        levels = np.clip(np.arange(self.columns) / photons, 0, 1) * 255
+        unit = 2**32 // self.columns
+        thresholds = np.empty((256, self.columns), np.int64)
+        alias = np.empty((256, self.columns), np.int64)
+        for grey in range(256):
+            thresholds[grey], alias[grey] = _alias(_poisson(grey / 255 * photons, outcomes, self.columns), unit)
+        self.thresholds = torch.from_numpy(thresholds.ravel().astype(np.int32))
+        self.own = torch.from_numpy(levels.astype(np.uint8))
+        self.alias = torch.from_numpy(levels.astype(np.uint8)[alias.ravel()])
+
+
+@lru_cache(maxsize=10)
+def poisson_table(photons: float) -> PoissonTable:
+    """The tables for one c0; made once a process."""
+    return PoissonTable(photons)
+
+
+def _poisson(mean: float, outcomes: int, columns: int) -> npt.NDArray[np.float64]:
+    """(columns,): the probabilities of 0, 1, .., and of outcomes - 1 or more in the last one of them."""
+    from scipy.stats import poisson
+
+    probabilities = np.zeros(columns)
+    probabilities[:outcomes] = poisson.pmf(np.arange(outcomes), mean)
+    probabilities[outcomes - 1] += poisson.sf(outcomes - 1, mean)
+    return probabilities
+
+
+def _alias(probabilities: npt.NDArray[np.float64], unit: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Walker's construction in whole units of 1 / 2^32: every column holds `unit` of them."""
+    share = np.floor(probabilities * unit * len(probabilities)).astype(np.int64)
+    share[probabilities.argmax()] += unit * len(probabilities) - share.sum()
+    thresholds, alias = np.full(len(share), unit), np.arange(len(share))
+    small, large = list(np.flatnonzero(share < unit)), list(np.flatnonzero(share >= unit))
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        thresholds[poor], alias[poor] = share[poor], rich
+        share[rich] -= unit - share[poor]
+        if share[rich] < unit:
+            small.append(large.pop())
+    return thresholds, alias

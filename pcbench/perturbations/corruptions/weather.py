@@ -1,0 +1,120 @@
+"""The weather corruptions. Each takes (B, H, W, 3) uint8 and gives float32 on the scale 0..255."""
+
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from pcbench.perturbations.corruptions.blur import motion
+from pcbench.perturbations.corruptions.constants import Constants
+from pcbench.perturbations.corruptions.draws import Draws
+from pcbench.perturbations.corruptions.linear import separable, zoom_matrix
+
+# The sixth file is there too, but the code that made ImageNet-C draws from the first five.
+TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
+_LUMINANCE = (0.299, 0.587, 0.114)
+
+
+def brightness(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Adds c0 to the value of HSV (hue and saturation stay), which scales the three channels together."""
+    channels = [channel.to(torch.float32) for channel in images.unbind(3)]
+    value = torch.maximum(torch.maximum(channels[0], channels[1]), channels[2])
+    raised = (value + 255 * constants[0]).clamp_(max=255)
+    ratio = raised / value.clamp(min=1)
+    black = torch.where(value == 0, raised, torch.zeros_like(raised))
+    return torch.stack([torch.addcmul(black, channel, ratio) for channel in channels], 3)
+
+
+def fog(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Adds c0 times a random height map (diamond-square, falling off by c1 a level), and scales to the old maximum."""
+    amount, decay = constants
+    height, width = images.shape[1:3]
+    size = 2 ** (max(height, width) - 1).bit_length()
+    layer = height_map(draws.uniform((size, size)), decay)[:, :height, :width, None].mul_(255 * amount)
+    maximum = images.flatten(1).amax(1).to(torch.float32)[:, None, None, None]
+    scale = maximum / (maximum + 255 * amount)
+    return (images + layer).mul_(scale)
+
+
+def height_map(noise: Tensor, decay: float) -> Tensor:
+    """Diamond-square heights in 0..1, periodic at the borders.
+
+    Args:
+        noise: (B, S, S) uniform in (-1, 1), S a power of 2: the displacement of each point.
+        decay: by what the displacement's scale falls from one level to the next; what is added is the scale squared.
+
+    Returns:
+        (B, S, S) float32.
+    """
+    heights = torch.zeros_like(noise)
+    step, scale = noise.shape[1], 100.0
+    while step >= 2:
+        half = step // 2
+        corners = heights[:, ::step, ::step]
+        pairs = corners + corners.roll(-1, 1)
+        squares = noise[:, half::step, half::step] * scale**2 + (pairs + pairs.roll(-1, 2)) / 4
+        heights[:, half::step, half::step] = squares
+        for axis, points in ((1, (slice(None, None, step), slice(half, None, step))), (2, None)):
+            rows, columns = points or (slice(half, None, step), slice(None, None, step))
+            neighbours = squares + squares.roll(1, axis) + corners + corners.roll(-1, 3 - axis)
+            heights[:, rows, columns] = noise[:, rows, columns] * scale**2 + neighbours / 4
+        step, scale = half, scale / decay
+    heights -= heights.amin((1, 2), keepdim=True)
+    return heights.div_(heights.amax((1, 2), keepdim=True))
+
+
+def frost(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """c0 times the image plus c1 times a random part of one of five photographs of frost."""
+    keep, amount = constants
+    height, width = images.shape[1:3]
+    parts = []
+    for which, top, left in draws.scalars(3):
+        texture = frost_texture(int(which * len(TEXTURES)), height, width)
+        y, x = int(top * (texture.shape[0] - height)), int(left * (texture.shape[1] - width))
+        parts.append(texture[y : y + height, x : x + width])
+    return images.to(torch.float32).mul_(keep).add_(torch.stack(parts).to(images.device), alpha=amount)
+
+
+@lru_cache(maxsize=64)
+def frost_texture(which: int, height: int, width: int) -> Tensor:
+    """(H, W, 3) uint8: a texture of `TEXTURES`, larger than height x width.
+
+    At 32 x 32 pixels it is a fifth of the file (every fifth pixel, as CIFAR-C's linear resizing has it); for images
+    larger than the file it is enlarged.
+    """
+    path = files("imagecorruptions") / "frost" / TEXTURES[which]
+    with path.open("rb") as file:
+        texture = torch.from_numpy(np.array(Image.open(file).convert("RGB")))
+    if (height, width) == (32, 32):
+        return texture[2::5, 2::5].contiguous()
+    factor = max((height + 1) / texture.shape[0], (width + 1) / texture.shape[1])
+    if factor <= 1:
+        return texture
+    size = [int(np.ceil(side * factor)) for side in texture.shape[:2]]
+    planes = texture.permute(2, 0, 1)[None].to(torch.float32)
+    planes = functional.interpolate(planes, size=size, mode="bicubic").add_(0.5).clamp_(0, 255)
+    return planes[0].permute(1, 2, 0).to(torch.uint8).contiguous()
+
+
+def snow(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+    """Whitens the image and adds flakes: thresholded noise, enlarged and moved along a random steep line.
+
+    c0, c1: mean and deviation of the noise; c2: enlargement; c3: threshold; c4, c5: radius and deviation of the
+    motion; c6: how much of the image is kept from whitening.
+    """
+    mean, deviation, zoom, threshold, radius, spread, keep = constants
+    height, width = images.shape[1:3]
+    flakes = draws.normal((height, width, 1)).mul_(deviation).add_(mean)
+    flakes = separable(flakes, zoom_matrix(height, zoom), zoom_matrix(width, zoom))
+    flakes = torch.where(flakes < threshold, torch.zeros_like(flakes), flakes.clamp(0, 1))
+    flakes = motion(flakes, radius, spread, draws.scalars(1)[:, 0] * 90 - 135).mul_(255).round_()
+    flakes = flakes + flakes.flip(1, 2)
+
+    x = images.to(torch.float32)
+    grey = torch.mv(x.view(-1, 3), torch.tensor(_LUMINANCE, device=x.device)).view(flakes.shape)
+    white = torch.maximum(x, grey.mul_(1.5).add_(255 * 0.5))
+    return white.mul_(1 - keep).add_(x, alpha=keep).add_(flakes)
