@@ -1,0 +1,89 @@
+import tomllib
+from collections import OrderedDict
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from torch import nn
+
+from pcbench.cli.app import main
+from pcbench.models.checkpoints import read
+from pcbench.models.loading import load_model
+
+MODEL = "predify:tests.cli.test_cli_train_predictive:small"
+
+
+def small() -> nn.Module:
+    """A network over 224 x 224 images that costs next to nothing."""
+    layers = [nn.Conv2d(3, 4, 7, stride=8, padding=3), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1)]
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 1000))
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*layers), head=head))
+
+
+def pcbench(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    out = capsys.readouterr()
+    return int(caught.value.code or 0), out.out, out.err
+
+
+def test_feedback_weights_are_trained_installed_and_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path / "mine"))
+    output = tmp_path / "out"
+    words = ["train", "feedback", "--model", MODEL, "--data", "samples", "--output", str(output), "--workers", "0"]
+    words += ["--epochs", "2", "--batch-size", "6", "--install"]
+    code, out, err = pcbench(capsys, *words)
+    assert code == 0, err
+    assert "best: epoch" in out
+    assert {path.name for path in output.iterdir()} == {
+        "training.json", "state.pt", "log.csv", "curves.png", "curves.csv", "feedback.safetensors",
+    }  # fmt: skip
+    assert pd.read_csv(output / "log.csv")["epoch"].tolist() == [1, 2]
+    weights = load_model(MODEL).weights
+    installed = next((tmp_path / "mine").iterdir())
+    assert read(installed).metadata.architecture == MODEL
+    assert weights in installed.name
+    code, again, err = pcbench(capsys, *words)  # finished: nothing is trained again
+    assert (code, again) == (0, out), err
+    code, _, err = pcbench(capsys, *words, "--seed", "1")
+    assert code == 2
+    assert "holds another training: its seed is 0, not 1" in err
+
+
+def test_hyperparameters_are_tuned_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "hyperparameters", "--model", MODEL, "--weights", "random", "--data", "samples"]
+    words += ["--epochs", "1", "--batch-size", "5", "--timesteps", "1", "--output", str(tmp_path / "out")]
+    code, out, err = pcbench(capsys, *words)
+    assert code == 0, err
+    found = tomllib.loads((tmp_path / "out" / "hyperparameters.toml").read_text())
+    assert len(found["images"]["tuned_on"]) + found["images"]["never_tuned_on"] == 20
+    model = load_model(MODEL, "random", **found["options"])
+    for values, wanted in zip(model.provenance["hyperparameters"], found["pcoders"], strict=True):  # type: ignore[call-overload]
+        assert values == pytest.approx(wanted, abs=1e-5)
+    assert "?feedforward=" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["feedback", "--model", "vgg16", "--weights", "random", "--data", "samples"], "is not a predictive network"),
+        (["feedback", "--model", MODEL, "--data", "sample"], "did you mean samples"),
+        (["feedback", "--model", MODEL, "--data", "samples", "--learning-rate", "0"], "learning rate is 0.0"),
+        (["feedback", "--model", MODEL, "--data", "samples", "--batch-size", "50"], "do not fill a batch of 50"),
+        (["feedback", "--model", MODEL, "--data", "samples", "--device", "tpu"], "no device 'tpu'"),
+        (["hyperparameters", "--model", MODEL, "--data", "samples", "--sigma", "x"], "is not a list of numbers"),
+        (["hyperparameters", "--model", MODEL, "--data", "samples", "--gradient", "exakt"], "exakt"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    code, out, err = pcbench(capsys, "train", *words, "--output", str(tmp_path / "out"))
+    assert code == 2, err
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not (tmp_path / "out").exists()
