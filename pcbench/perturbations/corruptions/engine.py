@@ -60,7 +60,7 @@ def corrupt(
         raise UserError(f"{len(images)} images need {len(images)} ids, not {len(names)}")
     severity = int(severity)
 
-    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
     if backend == "reference":
         if variant == "cifar-c":
             raise UserError("the reference backend has ImageNet-C's constants only; for cifar-c use backend native")
