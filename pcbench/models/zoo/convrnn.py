@@ -14,7 +14,7 @@ CONTROL = "feedforward"
 
 def _weights(name: str, geometry: str | None) -> tuple[Weights, ...]:
     if geometry is None:
-        source = trained_here(name, "imagenet1k", "convrnn", "IMAGENET")
+        source = trained_here(name, "imagenet1k", "convrnn", "IMAGES_OF_224x224")
         return (Weights("imagenet1k", IMAGENET_224, 1000, "imagenet", {"network": source}, {}, "full width"),)
     return tuple(
         Weights(tag, CIFAR10, 10, "cifar10", {"network": trained_here(name, tag, "convrnn")}, options, description)
