@@ -23,17 +23,15 @@ def import_(model: str, files: tuple[Path, ...], weights: str | None, output: Pa
     `pcoderweights` (pnet_pretrained_pc1_9.pth, ...). The order comes from the numbers in their names.
     """
     from pcbench.models.checkpoints import Metadata, save
-    from pcbench.models.predictive.build import feedback_file_name
     from pcbench.models.published import import_published
-    from pcbench.models.sources import weights_folder
-    from pcbench.training.start import structure
+    from pcbench.training.start import feedback_place, structure
 
     network = structure(model, weights)
     paths = [*files]
     if len(files) == 1 and files[0].is_dir():
         paths = sorted(path for path in files[0].iterdir() if path.suffix in (".pth", ".pt"))
     tensors = import_published(network.network, paths)
-    target = output or weights_folder() / feedback_file_name(network.name, network.weights)
+    target = output or feedback_place(model, network.weights)
     metadata = Metadata(
         architecture=network.name,
         configuration=str(network.provenance["configuration"]),

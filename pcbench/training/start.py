@@ -1,12 +1,14 @@
 """The network that a training of feedback weights or hyperparameters begins with."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.loading import RANDOM, Choice, build, choose, find_model
 from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.sources import UserFile, weights_folder
 from pcbench.models.spec import ModelSpec, Weights, WeightSource
 
 
@@ -61,6 +63,18 @@ def feedback_source(name: str, weights: str) -> WeightSource:
     if "feedback" not in sources:
         raise UserError(f"{spec.name}, weights {weights!r}: there are no feedback weights")
     return sources["feedback"]
+
+
+def feedback_place(name: str, weights: str) -> Path:
+    """Where feedback weights of one's own go, so that the model finds them.
+
+    Raises:
+        UserError: the model has none, or finds them elsewhere (in this package).
+    """
+    source = feedback_source(name, weights)
+    if not isinstance(source, UserFile):
+        raise UserError(f"{name}, weights {weights!r}: the feedback weights are those of an installed package")
+    return weights_folder() / source.file
 
 
 def label_space(name: str, weights: str | None = None) -> str:

@@ -48,6 +48,10 @@ def test_weights_go_out_and_come_in_again(mine: Path, capsys: pytest.CaptureFixt
 
 def test_bad_input_is_one_line_and_writes_nothing(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (mine / "x_pc1.pth").write_text("hello")
+    eight = mine / "eight"
+    eight.mkdir()
+    for n, content in enumerate(_contents(structure(MODEL)), start=1):
+        torch.save(content, eight / f"pc{n}.pth")
     for words, message in [
         (("verify", str(mine / "none")), "no file of weights"),
         (("verify", str(mine / "x_pc1.pth")), "damaged, or not a safetensors file"),
@@ -56,6 +60,7 @@ def test_bad_input_is_one_line_and_writes_nothing(mine: Path, capsys: pytest.Cap
         (("import", "efficientnet-lite0", str(mine / "x_pc1.pth")), "is not a predictive network"),
         (("import", MODEL, "--weights", "imagenet", str(mine / "x_pc1.pth")), "did you mean imagenet1k"),
         (("import", MODEL), "Missing argument"),
+        (("import", MODEL, str(eight)), "the feedback weights are those of an installed package"),
     ]:
         code, out, err = pcbench(capsys, "weights", *words)
         assert code == 2, words
@@ -63,7 +68,7 @@ def test_bad_input_is_one_line_and_writes_nothing(mine: Path, capsys: pytest.Cap
         assert err.startswith("error: ")
         assert err.count("\n") == 1
         assert out == ""
-    assert sorted(path.name for path in mine.iterdir()) == ["x_pc1.pth"]
+    assert sorted(path.name for path in mine.iterdir()) == ["eight", "x_pc1.pth"]
 
 
 def test_imported_weights_are_what_the_model_loads(

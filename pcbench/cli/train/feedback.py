@@ -66,15 +66,13 @@ def command(
     from dataclasses import asdict
 
     from pcbench.data.images import choose_positions
-    from pcbench.models.predictive.build import feedback_file_name
-    from pcbench.models.sources import weights_folder
     from pcbench.training.curves import draw_feedback
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
     from pcbench.training.examples import load_training_images
     from pcbench.training.feedback import WEIGHTS_FILE, FeedbackRecipe, FeedbackTraining, save_weights
     from pcbench.training.folder import TrainingFolder
-    from pcbench.training.start import without_feedback
+    from pcbench.training.start import feedback_place, without_feedback
 
     how = FeedbackRecipe(**recipe)
     images = load_training_images(data)
@@ -82,6 +80,7 @@ def command(
         images = images.subset(choose_positions(images, limit))
     with processes(device) as group:
         network = without_feedback(model, weights, group.device, how.seed)
+        target = feedback_place(model, network.weights) if install else None
         training = FeedbackTraining(network, images, how, group, workers=workers, checkpoint_steps=checkpoint_steps)
         arguments = {"recipe": "feedback", "model": network.name, "weights": network.weights, **asdict(how)}
         ids = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()
@@ -94,8 +93,7 @@ def command(
             draw_feedback(outcome.rows, output / "curves")
             click.echo(f"best: {_line(outcome.best)}")
             click.echo(f"weights: {output / WEIGHTS_FILE}")
-            if install:
-                target = weights_folder() / feedback_file_name(network.name, network.weights)
+            if target is not None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(output / WEIGHTS_FILE, target)
                 click.echo(f"installed: pcbench run --model '{network.name}' --weights {network.weights} uses them now")

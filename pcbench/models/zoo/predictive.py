@@ -102,14 +102,14 @@ _register(
     "pefficientnet-b0",
     "EfficientNet-B0 with predictive-coding dynamics, 8 PCoders, as published",
     EFFICIENTNET_B0,
-    get="pcbench weights import",
+    get="pcbench weights import pefficientnet-b0 FILES",
     options=_EXPERIMENTS,
 )
 _register(
     "pvgg16",
     "VGG16 with predictive-coding dynamics, 5 PCoders, as published",
     VGG16,
-    get="pcbench weights import",
+    get="pcbench weights import pvgg16 FILES",
     options=_EXPERIMENTS,
 )
 _register("presnet18", "ResNet-18 with predictive-coding dynamics, 4 PCoders", RESNET18)
