@@ -168,6 +168,13 @@ def ask(system: System, against: System) -> Question:
     )
 
 
+def _steps(ours: Answers, theirs: Answers) -> list[int]:
+    """The timesteps at which two systems can be compared."""
+    if len(theirs.timesteps) == 1:
+        return ours.timesteps
+    return [t for t in theirs.timesteps if len(ours.timesteps) == 1 or t in ours.timesteps]
+
+
 def _conditions(ours: Answers, theirs: Answers, steps: list[int], mine: list[int], other: list[int]) -> pd.DataFrame:
     """The level of single conditions: McNemar's test on the answers, Wilson's interval of the accuracy."""
     first, second = ours.values[:, :, mine].astype(bool), theirs.values[:, :, other].astype(bool)

@@ -250,7 +250,7 @@ def dynamics(records: pd.DataFrame) -> pd.DataFrame:
     found = answers(records)
     correct: npt.NDArray[np.bool_] = found.values.astype(bool)
     change = np.diff(correct.astype(np.int8), axis=2)
-    ever: npt.NDArray[np.bool_] = correct.any(axis=2)
+    ever = np.asarray(correct.any(axis=2))
     first = np.where(ever, correct.argmax(axis=2), 0).sum(axis=1) / np.maximum(ever.sum(axis=1), 1)
     curve = correct.mean(axis=1)
     span = max(correct.shape[2] - 1, 1)

@@ -1,0 +1,195 @@
+"""A comparison as tables: one form, written for the terminal, as Markdown and as LaTeX."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from pcbench.analysis.comparison import OVERALL, Question
+
+LEGEND = (
+    "Percent correct. Best timestep of a row: bold, *. In parentheses, grey: difference not significant (corrected "
+    "p >= 0.05). The best timestep was found on these same images: choose one on other data than you report."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, and whether it is the best of its row or not significant."""
+
+    text: str
+    best: bool = False
+    faint: bool = False
+
+    @property
+    def marked(self) -> str:
+        """The text with marks that need neither colour nor weight."""
+        text = f"({self.text})" if self.faint else self.text
+        return f"{text}*" if self.best else text
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: title, column heads, rows; the first column holds names. `rules` are rows that a line precedes."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+    rules: Sequence[int] = field(default_factory=tuple)
+
+
+def perturbations_grid(question: Question) -> Grid:
+    """Accuracy for each perturbation and timestep, the mean over all last, then mCE where the suite has it."""
+    table = question.table[question.table["level"].isin(["perturbation", "overall"])]
+    steps = sorted(table["timestep"].unique())
+    rows = []
+    names = [*dict.fromkeys(table.loc[table["level"] == "perturbation", "perturbation"])]
+    for name in [*names, OVERALL] if len(names) > 1 else names:
+        part = table[table["perturbation"] == name].set_index("timestep")
+        cells = [Cell("mean" if name == OVERALL else name)]
+        constant = part["reference"].nunique() == 1
+        cells.append(Cell(f"{part['reference'].iloc[0]:.1f}" if constant else "varies"))
+        for step in steps:
+            row = part.loc[step]
+            flat = part["accuracy"].nunique() == 1
+            faint = not row["significant"] and pd.notna(row["p_corrected"])
+            cells.append(Cell(f"{row['accuracy']:.1f}", best=bool(row["best"]) and not flat, faint=bool(faint)))
+        rows.append(cells)
+    rules = [len(names)] if len(names) > 1 else []
+    found = question.corruption_errors
+    if not found.empty and "mCE" in set(found["measure"]):
+        mce = found[found["measure"] == "mCE"].set_index("timestep")["value"]
+        change = found[found["measure"] == "mCE difference"].set_index("timestep")
+        reference = mce - change["value"]
+        cells = [Cell("mCE (AlexNet 100)"), Cell(f"{reference.iloc[0]:.1f}" if reference.nunique() else "")]
+        for step in steps:
+            faint = change.loc[step, "p_corrected"] >= 0.05 and change.loc[step, "value"] != 0
+            cells.append(Cell(f"{mce[step]:.1f}", best=mce[step] == mce.min() < mce.max(), faint=bool(faint)))
+        rows.append(cells)
+    title = f"{question.suite}: {question.system} against {question.against}"
+    return Grid(title, ["perturbation", "reference", *(f"t={t}" for t in steps)], rows, question.notes, rules)
+
+
+def overall_grid(question: Question) -> Grid:
+    """The mean over perturbations: a row for each timestep, with interval, paired difference, p and verdict."""
+    table = question.table[question.table["level"] == "overall"]
+    rows = []
+    for row in table.to_dict("records"):
+        tested = pd.notna(row["p_corrected"])
+        difference = question.difference(row["timestep"])
+        rows.append(
+            [
+                Cell(f"t={row['timestep']}"),
+                Cell(f"{row['accuracy']:.1f}", best=bool(row["best"]) and table["accuracy"].nunique() > 1),
+                Cell(f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"),
+                Cell(f"{row['difference']:+.2f}", faint=bool(tested and not row["significant"])),
+                Cell(f"{row['diff_low']:+.2f} to {row['diff_high']:+.2f}"),
+                Cell("" if not tested else "<0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.2g}"),
+                Cell(
+                    ("better" if difference.points > 0 else "worse")
+                    if row["significant"]
+                    else ""
+                    if not tested
+                    else "no difference shown"
+                ),
+            ]
+        )
+    columns = ["", "accuracy", "95 % interval", "difference", "95 % interval", "corrected p", "verdict"]
+    many = table["perturbation"].iloc[0] == OVERALL
+    title = (
+        f"{question.suite}{', mean over perturbations' if many else ''}: {question.system} against {question.against}"
+    )
+    return Grid(title, columns, rows, [f"n = {table['n'].iloc[0]} images"])
+
+
+def verdicts(question: Question) -> list[str]:
+    """The plain answer at the last timestep: of the mean, and of the perturbations with a significant difference."""
+    last = int(question.table["timestep"].max())
+    where = f"at t = {last}"
+    head = f"{question.system} against {question.against}, {question.suite}"
+    lines = [f"{head}: {question.difference(last).verdict(where)}"]
+    table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
+    if len(table) > 1:
+        better = table.loc[table["significant"] & (table["difference"] > 0), "perturbation"].tolist()
+        worse = table.loc[table["significant"] & (table["difference"] < 0), "perturbation"].tolist()
+        lines.append(
+            f"  {where}, of {len(table)} perturbations better in {len(better)}{_names(better)}, worse in "
+            f"{len(worse)}{_names(worse)}, no difference shown in {len(table) - len(better) - len(worse)}"
+        )
+    return lines
+
+
+def _names(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    return f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+
+
+def to_rich(grid: Grid) -> Table:
+    """For the terminal: the best bold, what is not significant grey."""
+    table = Table(title=grid.title, title_justify="left", title_style="bold", pad_edge=False)
+    for index, column in enumerate(grid.columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for index, row in enumerate(grid.rows):
+        styles = ["bold green" if cell.best else "dim" if cell.faint else "" for cell in row]
+        table.add_row(*(Text(cell.marked, style=style) for cell, style in zip(row, styles, strict=True)))
+        if index + 1 in grid.rules:
+            table.add_section()
+    return table
+
+
+def to_markdown(grid: Grid) -> str:
+    """As Markdown: the best bold, what is not significant in parentheses."""
+    lines = [f"**{grid.title}**", "", _line(grid.columns), _line(["---", *["---:"] * (len(grid.columns) - 1)])]
+    for row in grid.rows:
+        texts = [f"({cell.text})" if cell.faint else cell.text for cell in row]
+        lines.append(_line([f"**{text}**" if cell.best else text for cell, text in zip(row, texts, strict=True)]))
+    if grid.notes:
+        lines += ["", *(f"{note}." for note in grid.notes)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def to_latex(grid: Grid) -> str:
+    r"""As a LaTeX table (packages booktabs and xcolor): the best \textbf, what is not significant grey."""
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escape(grid.title)}.{''.join(' ' + _escape(note) + '.' for note in grid.notes)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
+        r"\toprule",
+        _row([_escape(column) for column in grid.columns]),
+        r"\midrule",
+    ]
+    for index, row in enumerate(grid.rows):
+        if index in grid.rules:
+            lines.append(r"\midrule")
+        texts = []
+        for cell in row:
+            text = _escape(cell.text)
+            text = rf"\textcolor{{gray}}{{{text}}}" if cell.faint else text
+            texts.append(rf"\textbf{{{text}}}" if cell.best else text)
+        lines.append(_row(texts))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+_SPECIAL = {c: rf"\{c}" for c in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": "$<$",
+    ">": "$>$",
+}
+
+
+def _escape(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
