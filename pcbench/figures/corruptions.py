@@ -22,7 +22,7 @@ def contact_sheet(image: npt.NDArray[np.uint8], *, seed: int = 0, variant: str =
     columns = len(SEVERITIES) + 1
     figure = Figure(figsize=(14.5, 1.17 * per_block + 0.5))
     axes = figure.subplots(
-        per_block, 2 * columns + 1, gridspec_kw={"width_ratios": [*[1] * columns, 0.9, *[1] * columns]}
+        per_block, 2 * columns + 1, gridspec_kw={"width_ratios": [*[1] * columns, 1.15, *[1] * columns]}
     )
     for axis in axes.flat:
         axis.set_axis_off()
