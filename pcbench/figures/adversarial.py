@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -76,15 +75,12 @@ def mark(figure: Figure, checks: Sequence[Check]) -> None:
 def radius(epsilon: float, norm: str = "linf") -> str:
     """A radius as people write it.
 
-    >>> radius(8 / 255), radius(1 / 510), radius(0.3), radius(0.5, "l2")
-    ('8/255', '0.5/255', '0.3', '0.5')
+    >>> radius(8 / 255), radius(1 / 2040), radius(0.2), radius(0.5, "l2")
+    ('8/255', '0.125/255', '0.2', '0.5')
     """
-    steps = epsilon * 255
-    if (
-        norm == "linf"
-        and abs(steps - round(steps * 8) / 8) < 1e-6
-        and Fraction(epsilon).limit_denominator(100) != (Fraction(round(epsilon * 100), 100))
-    ):
+    steps, hundredths = epsilon * 255, epsilon * 100
+    plain = abs(hundredths - round(hundredths)) < 1e-6
+    if norm == "linf" and not plain and abs(steps * 8 - round(steps * 8)) < 1e-6:
         return f"{steps:.3g}/255"
     return f"{epsilon:.4g}"
 
@@ -150,7 +146,7 @@ def curves(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
     ax.set_ylim(-3, 103)
     ax.set_xlabel("timestep, attacked and judged")
     figure.suptitle(f"{records['model'].iloc[0]}, {label}; 95 % intervals")
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside right center")
     return figure, data
 
 
@@ -236,7 +232,7 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         ax.set_xlabel("timestep")
     style.percent_axis(axes[0])
     figure.suptitle(f"{records['model'].iloc[0]}: transferred attacks")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure, data
 
 
@@ -256,7 +252,7 @@ def success_counts(records: pd.DataFrame, label: str | None = None) -> tuple[Fig
     ax.set_xlabel("ε")
     ax.set_ylabel(f"successful attacks of {data['n'].max()}")
     figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside right center")
     return figure, data
 
 
@@ -277,5 +273,5 @@ def relative_successes(records: pd.DataFrame, label: str | None = None) -> tuple
     ax.set_xlabel("timestep, attacked and judged")
     ax.set_ylabel("success rate, feedforward = 1")
     figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside right center")
     return figure, data[data["epsilon"].isin(shown)]
