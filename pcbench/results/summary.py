@@ -9,6 +9,8 @@ _MOST_STEPS = 9
 def accuracy_summary(accuracy: pd.DataFrame) -> Table:
     """Accuracy in percent per model and perturbation, a column for each timestep; means over severities.
 
+    A suite of attacks has a row for each radius, and no mean.
+
     Args:
         accuracy: rows with the columns of `pcbench.results.schema.ACCURACY_COLUMNS`.
     """
@@ -23,10 +25,14 @@ def accuracy_summary(accuracy: pd.DataFrame) -> Table:
     for step in steps:
         table.add_column(f"t={step}", justify="right")
     for suite, of_suite in accuracy.groupby("suite", sort=False):
+        attacks = (of_suite["group"] == "attack").any()
+        if attacks:  # a mean over radii or attacks says nothing: robustness is the worst case
+            names = of_suite["perturbation"] + of_suite["severity"].map(lambda size: f" {size:.4g}" if size else "")
+            of_suite = of_suite.assign(perturbation=names)
         for name, rows in of_suite.groupby("perturbation", sort=False):
             for model, of_model in rows.groupby("model", sort=False):
                 table.add_row(str(suite), str(name), str(model), *_cells(of_model, steps))
-        if of_suite["perturbation"].nunique() > 1:
+        if of_suite["perturbation"].nunique() > 1 and not attacks:
             for model, of_model in of_suite.groupby("model", sort=False):
                 table.add_row(str(suite), "mean", str(model), *_cells(of_model, steps), style="bold")
     return table
