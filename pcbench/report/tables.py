@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -93,12 +94,12 @@ def overall_grid(question: Question) -> Grid:
                     if row["significant"]
                     else ""
                     if not tested
-                    else "no difference shown"
+                    else "not shown"
                 ),
             ]
         )
     columns = ["", "accuracy", "95 % interval", "difference", "95 % interval", "corrected p", "verdict"]
-    many = table["perturbation"].iloc[0] == OVERALL
+    many = question.table.loc[question.table["level"] == "perturbation", "perturbation"].nunique() > 1
     title = (
         f"{question.suite}{', mean over perturbations' if many else ''}: {question.system} against {question.against}"
     )
@@ -130,7 +131,7 @@ def _names(names: Sequence[str]) -> str:
 
 def to_rich(grid: Grid) -> Table:
     """For the terminal: the best bold, what is not significant grey."""
-    table = Table(title=grid.title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=grid.title, title_justify="left", title_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
     for index, column in enumerate(grid.columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for index, row in enumerate(grid.rows):

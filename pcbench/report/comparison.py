@@ -1,0 +1,85 @@
+"""A comparison on disk: the tables as CSV, Markdown and LaTeX, and the figures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.analysis.comparison import Question
+from pcbench.figures import style
+from pcbench.figures.run import readable, slug
+from pcbench.report.tables import LEGEND, overall_grid, perturbations_grid, to_latex, to_markdown, verdicts
+
+
+def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequence[str] = ()) -> list[Path]:
+    """Write comparison.csv, corruption-errors.csv, comparison.md, comparison.tex and figures/.
+
+    Args:
+        questions: what was compared.
+        directory: made if need be.
+        notes: lines that a reader of the Markdown must see (accepted differences, damaged files).
+
+    Returns:
+        The files.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    files = [
+        directory / name for name in ("comparison.csv", "corruption-errors.csv", "comparison.md", "comparison.tex")
+    ]
+    pd.concat([question.table for question in questions], ignore_index=True).to_csv(files[0], index=False)
+    errors = [
+        question.corruption_errors.assign(suite=question.suite, system=question.system, against=question.against)
+        for question in questions
+    ]
+    pd.concat(errors, ignore_index=True).to_csv(files[1], index=False)
+    grids = [grid for question in questions for grid in (overall_grid(question), perturbations_grid(question))]
+    lines = [line.strip() for question in questions for line in verdicts(question)]
+    text = "# Comparison\n\n" + "".join(f"- {line}\n" for line in lines) + f"\n{LEGEND}\n\n"
+    text += "".join(f"Warning: {note}.\n\n" for note in notes)
+    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in grids))
+    files[3].write_text("\n".join(to_latex(grid) for grid in grids))
+    with style.style():
+        for question in questions:
+            stem = directory / "figures" / slug(f"{question.suite}-{question.system}-against-{question.against}")
+            files += style.save(*differences_over_time(question), stem)
+            if (question.table["level"] == "perturbation").sum() > question.table["timestep"].nunique():
+                files += style.save(*differences(question), stem.with_name(f"{stem.name}-perturbations"))
+    return files
+
+
+def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
+    """The paired difference of the mean over perturbations against timestep, with its interval."""
+    table = question.table[question.table["level"] == "overall"]
+    figure = style.canvas()
+    ax = figure.subplots()
+    ax.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
+    ax.fill_between(table["timestep"], table["diff_low"], table["diff_high"], color=style.colour(0), alpha=0.15, lw=0)
+    ax.plot(table["timestep"], table["difference"], color=style.colour(0))
+    for significant, part in table.groupby("significant"):
+        face = style.colour(0) if significant else "white"
+        ax.plot(part["timestep"], part["difference"], "o", color=style.colour(0), markerfacecolor=face)
+    style.timestep_axis(ax, table["timestep"].tolist())
+    style.percent_axis(ax, "difference (points)")
+    ax.set_xlabel("timestep (filled: corrected p < 0.05)")
+    ax.set_title(f"{question.suite}\n{question.system} against {question.against}")
+    return figure, table
+
+
+def differences(question: Question) -> tuple[Figure, pd.DataFrame]:
+    """The paired difference in each perturbation at the last timestep, with intervals; filled where significant."""
+    last = question.table["timestep"].max()
+    table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
+    figure = style.canvas(style.COLUMN, 0.9 + 0.16 * len(table))
+    ax = figure.subplots()
+    ax.axvline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
+    for height, row in enumerate(table.to_dict("records")):
+        ax.plot([row["diff_low"], row["diff_high"]], [height, height], color=style.colour(0))
+        face = style.colour(0) if row["significant"] else "white"
+        ax.plot(row["difference"], height, "o", color=style.colour(0), markerfacecolor=face)
+    ax.set_yticks(np.arange(len(table)), [readable(name) for name in table["perturbation"]])
+    ax.invert_yaxis()
+    ax.set_xlabel(f"difference at t = {last} (points; filled: corrected p < 0.05)")
+    ax.set_title(f"{question.system} against {question.against}")
+    return figure, table
