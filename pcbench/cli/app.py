@@ -93,5 +93,6 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return str(error), BAD_INPUT
         case RunError():
             return str(error), FAILED
-        case _:
-            return str(error) or "interrupted; the same command goes on from here", INTERRUPTED
+        case _:  # click turns a KeyboardInterrupt into an Abort
+            said = str(error.__cause__ or error)
+            return said or "interrupted; the same command goes on from here", INTERRUPTED

@@ -15,6 +15,7 @@ from pcbench.harness.plan import Cell, Subject
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Context, Perturbation
 from pcbench.results.schema import CELL_COLUMNS
+from pcbench.suites.condition import Condition
 
 REPRESENTATIONS = "representations"
 
@@ -48,6 +49,37 @@ def to_batch(
     # (B, H, W, 3) seen as (B, 3, H, W) is channels_last already, which is how convolutions like it
     floats = tensor.permute(0, 3, 1, 2).to(torch.float32).div_(255)
     return Batch(floats, torch.as_tensor(labels, dtype=torch.int64, device=device), tuple(ids))
+
+
+@dataclass(frozen=True)
+class Glance:
+    """How a cell gets on: of `images` images so far, `correct` are right at (t = 0, t = T)."""
+
+    label: str
+    condition: Condition
+    timesteps: int
+    images: int
+    correct: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished cell, as an engine hands it over.
+
+    Attributes:
+        key: of the cell.
+        glance: its last.
+        records: see `Evaluation.records`; `extra`: further tables by folder.
+        seconds: by stage.
+        report: what the perturbation says about the cell.
+    """
+
+    key: str
+    glance: Glance
+    records: pd.DataFrame
+    extra: Mapping[str, pd.DataFrame]
+    seconds: Mapping[str, float]
+    report: Mapping[str, object]
 
 
 @dataclass
@@ -182,6 +214,21 @@ class Evaluation:
         values["distance"] = distances.reshape(-1)
         return {REPRESENTATIONS: pd.DataFrame(values, index=range(distances.size))}
 
+    def glance(self) -> Glance:
+        """How the cell gets on."""
+        return Glance(self.subject.label, self.cell.condition, self.cell.timesteps, self.images, self.correct)
+
+    def finished(self) -> Finished:
+        """The cell, after its last batch."""
+        return Finished(
+            self.cell.key,
+            self.glance(),
+            self.records(),
+            self.extra(),
+            dict(self.seconds),
+            self.perturbation.report(),
+        )
+
     def _cell_values(self) -> dict[str, object]:
         condition = self.cell.condition
         values = (
@@ -223,13 +270,23 @@ class Chunks:
         while start < len(batch.ids):
             try:
                 work(batch.part(start, start + self.size))
-            except torch.OutOfMemoryError:
+            except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError; the CPU's is plain
+                if not out_of_memory(error):
+                    raise
                 if self.size == 1:
-                    raise RunError("the device has no memory for a single image; what was finished is kept") from None
+                    raise RunError("there is no memory for a single image; what was finished is kept") from None
                 self.size //= 2
-                torch.cuda.empty_cache()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 continue
             start += self.size
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on an accelerator or on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def evaluate_together(evaluations: Sequence[Evaluation], batch: Batch) -> None:

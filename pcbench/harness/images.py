@@ -1,5 +1,6 @@
 """The images of a sweep: decoded once, checked, and kept where every process can read them."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from pcbench.data.geometry import Geometry
@@ -15,6 +17,7 @@ from pcbench.data.images import BadImageError, ImageSet, choose_positions, diges
 from pcbench.errors import RunError, UserError
 from pcbench.suites.condition import Condition
 
+_FOLDER, _LOCK = "pcbench-images-", "lock"
 _FINGERPRINTED = 100  # images of each condition of a corrupted copy whose contents its fingerprint covers
 
 
@@ -49,6 +52,19 @@ class OnDisk:
 
 
 Source = Prepared | OnDisk
+
+
+def _own_folder() -> tuple[Path, FileLock]:
+    """A temporary folder that is locked while its process lives; those whose process was killed are removed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        if not (folder / _LOCK).exists():  # being made this moment
+            continue
+        with contextlib.suppress(Timeout, OSError), FileLock(folder / _LOCK, blocking=False):  # in use, or not ours
+            shutil.rmtree(folder, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+    lock = FileLock(folder / _LOCK)
+    lock.acquire()
+    return folder, lock
 
 
 def _contiguous(rows: Sequence[int]) -> bool:
@@ -90,7 +106,7 @@ class Images:
     ) -> None:
         chosen = images.subset(choose_positions(images, limit))
         self.name = images.name
-        self._folder = Path(tempfile.mkdtemp(prefix="pcbench-"))
+        self._folder, self._lock = _own_folder()
         self._prepared: dict[Geometry, Prepared] = {}
         try:
             if chosen.has_clean:
@@ -112,6 +128,7 @@ class Images:
     def close(self) -> None:
         """Remove the decoded images."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.release()
 
     def _decode(
         self,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from pcbench.harness.evaluate import Batch, Chunks, Evaluation, evaluate_together, to_batch
+from pcbench.harness.evaluate import Batch, Chunks, Evaluation, Finished, Glance, evaluate_together, to_batch
 from pcbench.harness.images import Images
 from pcbench.harness.pipeline import Pipeline, Task
 from pcbench.harness.plan import DTYPES, Group, Plan
@@ -17,7 +17,7 @@ from pcbench.perturbations.base import KINDS, Perturbation
 class Observer(Protocol):
     """Is told how the sweep gets on."""
 
-    def batch(self, evaluation: Evaluation, images: int) -> None:
+    def batch(self, glance: Glance, images: int) -> None:
         """`images` more images of a cell are done."""
 
 
@@ -38,7 +38,7 @@ class Settings:
 
 def evaluate(
     plan: Plan, groups: Sequence[Group], images: Images, settings: Settings, observer: Observer
-) -> Iterator[list[Evaluation]]:
+) -> Iterator[Finished]:
     """Evaluate groups in order; yields the cells of each group when they are finished.
 
     Raises:
@@ -81,7 +81,7 @@ def evaluate(
                     evaluation.seconds["data"] += waited / len(evaluations)
                     evaluation.seconds["perturbation"] += seconds / len(evaluations)
                 _through(evaluations, batch, group, chunks, observer)
-            yield evaluations
+            yield from (evaluation.finished() for evaluation in evaluations)
 
 
 def _ahead(group: Group, device: torch.device) -> Perturbation | None:
@@ -96,7 +96,7 @@ def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: 
     if group.together:
         chunks.each(batch, lambda part: evaluate_together(evaluations, part))
         for evaluation in evaluations:
-            observer.batch(evaluation, len(batch.ids))
+            observer.batch(evaluation.glance(), len(batch.ids))
         return
     for evaluation in evaluations:
 
@@ -104,4 +104,4 @@ def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: 
             evaluation.answer(*evaluation.perturb(part))
 
         chunks.each(batch, work)
-        observer.batch(evaluation, len(batch.ids))
+        observer.batch(evaluation.glance(), len(batch.ids))

@@ -1,14 +1,18 @@
 """Perturbed images, batch by batch, made ahead of the model by worker processes."""
 
 import multiprocessing
+import os
 import signal
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 import numpy as np
@@ -55,6 +59,26 @@ def prepare(task: Task) -> tuple[NDArray[np.uint8], float]:
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A worker whose main process was killed would wait for tasks for ever: both hold the queue's other end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Processes that start within do not import the user's script again, which may lack a __main__ guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class Pipeline:
@@ -110,7 +134,8 @@ class Pipeline:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, context, _start_worker)
         try:
-            return self._pool.submit(prepare, task)
+            with _no_main_module():
+                return self._pool.submit(prepare, task)
         except BrokenProcessPool as error:
             failed: Future[tuple[NDArray[np.uint8], float]] = Future()
             failed.set_exception(error)

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextCo
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from pcbench.harness.evaluate import Evaluation
+from pcbench.harness.evaluate import Finished, Glance
 
 _LOG_EVERY = 20.0  # seconds
 
@@ -38,10 +38,10 @@ class Progress:
     def start(self, cells: int, done: int, images: int) -> None:
         """The sweep begins: so many cells, some of them finished before, of so many images each."""
 
-    def batch(self, evaluation: Evaluation, images: int) -> None:
+    def batch(self, glance: Glance, images: int) -> None:
         """Some images of a cell are done."""
 
-    def cell(self, evaluation: Evaluation) -> None:
+    def cell(self, finished: Finished) -> None:
         """A cell is finished and kept."""
 
 
@@ -121,15 +121,14 @@ class Display(Progress):
             self._bars.remove_task(self._task)
             self._task = self._bars.add_task("", total=(cells - done) * images, cells=f"{done}/{cells}", accuracy="")
 
-    def batch(self, evaluation: Evaluation, images: int) -> None:
+    def batch(self, glance: Glance, images: int) -> None:
         """Some images of a cell are done."""
         self._seen += images
-        condition = evaluation.cell.condition
-        what = f"{evaluation.subject.label} · {condition.perturbation} {condition.severity:g}"
-        first, last = (count / evaluation.images for count in evaluation.correct)
+        what = f"{glance.label} · {glance.condition.perturbation} {glance.condition.severity:g}"
+        first, last = (count / glance.images for count in glance.correct)
         accuracy = f"accuracy t=0 {first:.1%}"
-        if evaluation.cell.timesteps:
-            accuracy += f"  t={evaluation.cell.timesteps} {last:.1%}"
+        if glance.timesteps:
+            accuracy += f"  t={glance.timesteps} {last:.1%}"
         if self._bars is not None:
             cells = f"{self._finished}/{self._cells} cells"
             self._bars.update(self._task, description=what, advance=images, cells=cells, accuracy=accuracy)
@@ -143,6 +142,6 @@ class Display(Progress):
                 soft_wrap=True,
             )
 
-    def cell(self, evaluation: Evaluation) -> None:
+    def cell(self, finished: Finished) -> None:
         """A cell is finished and kept."""
         self._finished += 1

@@ -138,10 +138,11 @@ def run(
         try:
             info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
             directory = Path(output) if output is not None else _default_output(plan, info)
-            info.command = command_of(request, directory)
+            command = command_of(request, directory)
+            info.command = [_public(word) for word in command]
             with RunStore(directory) as store:
                 store.open(info)
-                _sweep(plan, opened, settings, store, told)
+                _sweep(plan, opened, settings, store, told, command)
         finally:
             opened.close()
         results = load_results(directory)
@@ -155,28 +156,21 @@ def run(
 ENGINES = ("local",)
 
 
-def _sweep(plan: Plan, images: Images, settings: Settings, store: RunStore, told: Progress) -> None:
+def _sweep(plan: Plan, images: Images, settings: Settings, store: RunStore, told: Progress, command: list[str]) -> None:
     keys = [cell.key for cell in plan.cells]
     left = [cell for cell in plan.cells if not store.done(cell.key)]
     groups = plan.groups(left)
     told.start(cells=len(keys), done=len(keys) - len(left), images=len(images.ids))
     try:
-        for evaluations in evaluate(plan, groups, images, settings, told):
-            for evaluation in evaluations:
-                store.add(
-                    evaluation.cell.key,
-                    evaluation.records(),
-                    evaluation.seconds,
-                    evaluation.perturbation.report(),
-                    evaluation.extra(),
-                )
-                told.cell(evaluation)
+        for cell in evaluate(plan, groups, images, settings, told):
+            store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
+            told.cell(cell)
         store.finish(keys, "complete")
     except KeyboardInterrupt:
         store.finish(keys, "interrupted")
-        done, command = len(store.info.cells), shlex.join(store.info.command)
+        done, again = len(store.info.cells), shlex.join(command)
         raise KeyboardInterrupt(
-            f"interrupted; {done} of {len(keys)} cells are finished and kept; go on with: {command}"
+            f"interrupted; {done} of {len(keys)} cells are finished and kept; go on with: {again}"
         ) from None
     except RunError:
         store.finish(keys, "failed")
@@ -225,18 +219,14 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
 
 
 def command_of(request: Request, directory: Path) -> list[str]:
-    """The words of the command that makes a run, and goes on with it. Paths are named by their last part only."""
+    """The words of the command that makes a run, and goes on with it."""
     words = ["pcbench", "run"]
     for name in request.models:
         words += ["--model", name]
     for name in request.suites:
         words += ["--suite", name]
-    for option, value in (
-        ("weights", request.weights),
-        ("data", Path(request.data).name if request.data else None),
-        ("timesteps", request.timesteps),
-        ("limit", request.limit),
-    ):
+    for option in ("weights", "data", "timesteps", "limit"):
+        value = getattr(request, option)
         if value is not None:
             words += [f"--{option}", str(value)]
     if request.seed:
@@ -247,12 +237,20 @@ def command_of(request: Request, directory: Path) -> list[str]:
         words += [f"--{option.replace('_', '-')}", str(given)]
     for values in request.overrides.values():
         for option, given in values.items():
-            flag = {"backend": "corruption-backend"}.get(option, option.replace("_", "-"))
-            if f"--{flag}" not in words:  # an option can belong to more than one kind
-                words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
+            flag = "corruption-backend" if option == "backend" else option.replace("_", "-")
+            words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
     if request.skip_bad_images:
         words.append("--skip-bad-images")
-    return [*words, "--output", directory.name]
+    return [*words, "--output", str(directory)]
+
+
+def _public(word: str) -> str:
+    """A word of a command as a record may show it: of a path only the last part, which names no machine or user."""
+    name, mark, query = word.partition("?")
+    if mark:  # a model with options, one of which may be a file
+        pairs = (pair.partition("=") for pair in query.split("&"))
+        return name + mark + "&".join(f"{key}{sign}{Path(value).name}" for key, sign, value in pairs)
+    return Path(word).name if Path(word).is_absolute() or word.startswith((".", "~")) else word
 
 
 def _default_output(plan: Plan, info: RunInfo) -> Path:

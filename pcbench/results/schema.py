@@ -88,14 +88,19 @@ class RunInfo(Strict):
 
     Attributes:
         identity: digest of all that decides the results; a run goes on only in a directory of the same identity.
-        planned: number of cells that the finished run has.
-        command: the words that make this run again, and go on with it.
+        planned: number of cells that the directory has when it is finished.
+        plan: the keys of all cells of the run, in order; of those, a shard has its own.
+        shard: "2/8" for the second of eight parts of a run; "" for a whole one.
+        command: the words that make this run again, and go on with it. Paths are named by their last part.
+        seconds: by stage of the whole run ("models", "images", "sweep"), over all its resumptions.
     """
 
     schema_version: int = SCHEMA_VERSION
     status: Status
     identity: str = ""
     planned: int = 0
+    plan: list[str] = Field(default_factory=list)
+    shard: str = ""
     arguments: dict[str, object]
     models: list[ModelInfo]
     data: DataInfo
@@ -107,6 +112,7 @@ class RunInfo(Strict):
     packages: dict[str, str]
     git: dict[str, object]
     notices: list[str] = Field(default_factory=list)
+    seconds: dict[str, float] = Field(default_factory=dict)
     cells: dict[str, CellInfo] = Field(default_factory=dict)
     created: str
     finished: str | None = None

@@ -125,6 +125,8 @@ class RunStore:
         self.info = info.model_copy(deep=True)
         if before is not None:
             self.info.created = before.created
+            for stage, seconds in before.seconds.items():
+                self.info.seconds[stage] = round(self.info.seconds.get(stage, 0.0) + seconds, 3)
             self.info.cells = {key: cell for key, cell in before.cells.items() if self._intact(cell)}
         self.save("running")
 
@@ -140,7 +142,7 @@ class RunStore:
                 raise UserError(f"{path} is not empty and holds no run; choose another --output")
             return
         there = read_info(path)
-        if there.identity != info.identity:
+        if (there.identity, there.shard) != (info.identity, info.shard):
             raise UserError(f"{path} holds another run ({_difference(there, info)}); choose another --output")
 
     def _intact(self, cell: CellInfo) -> bool:
@@ -209,7 +211,7 @@ class RunStore:
                     accuracy_table(pd.read_parquet(self.directory / self.info.cells[key].file, columns=columns))
                 )
         table = pd.concat(tables, ignore_index=True) if tables else accuracy_table(pd.DataFrame())
-        write_atomically(self.directory / ACCURACY_FILE, table.to_csv(index=False, float_format="%.6f").encode())
+        write_atomically(self.directory / ACCURACY_FILE, table.to_csv(index=False, float_format="%.9g").encode())
         self.info.cells = {key: self.info.cells[key] for key in keys if key in self.info.cells}
         self.save(status)
         return table
@@ -229,6 +231,8 @@ class RunStore:
 
 def _difference(there: RunInfo, here: RunInfo) -> str:
     """What sets two runs apart, for the message that refuses to mix them."""
+    if there.shard != here.shard:
+        return f"{there.shard or 'all'} of the run is there, {here.shard or 'all'} of it here"
     if there.data.fingerprint != here.data.fingerprint:
         old, new = (f"{info.data.name} with fingerprint {info.data.fingerprint[:12]}" for info in (there, here))
         return f"data is {old} there, {new} here"
