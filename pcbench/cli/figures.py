@@ -1,0 +1,74 @@
+"""`pcbench figures PAPER`: a paper's figures, from run directories."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("paper")
+@click.option("--runs", "runs", required=True, type=click.Path(path_type=Path), help="A run, or a directory of runs.")
+@click.option("--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where the figures go.")
+@click.option("--figure", "names", multiple=True, help="Only this figure; may be repeated.")
+@click.option("--run", "compute", is_flag=True, help="First compute the runs that are missing, into --runs.")
+@click.option("--model", "models", multiple=True, help="With --run: these models instead of the figure's own.")
+@click.option("--data", help="With --run: the images, as of pcbench run.")
+@click.option("--limit", type=click.IntRange(min=1), help="With --run: the number of images.")
+@click.option("--timesteps", type=click.IntRange(min=0), help="With --run: T instead of the paper's.")
+@click.option("--seed", type=int, default=0, show_default=True, help="With --run: the seed.")
+def command(
+    paper: str,
+    runs: Path,
+    output: Path,
+    names: tuple[str, ...],
+    compute: bool,
+    models: tuple[str, ...],
+    data: str | None,
+    limit: int | None,
+    timesteps: int | None,
+    seed: int,
+) -> None:
+    """Draw the figures of PAPER (predify2021, nayebi2018, cekic2022), each as PNG, SVG, PDF and CSV."""
+    from pcbench.errors import RunError, UserError, did_you_mean
+    from pcbench.figures.registry import draw, figures_of
+    from pcbench.results.load import load_results
+
+    wanted = figures_of(paper)
+    known = [figure.name for figure in wanted]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{paper} has no figure {name!r}; {did_you_mean(name, known)}")
+    wanted = [figure for figure in wanted if not names or figure.name in names]
+    if compute:
+        from pcbench.harness.run import run
+
+        found = load_results(runs).runs if any(runs.rglob("run.json")) else []
+        for figure in wanted:
+            suite = figure.suites[0]
+            if figure.runs(found) or any(s.name == suite for r in found for s in r.info.suites):
+                continue
+            target = runs / suite
+            click.echo(f"computing {suite} in {target}")
+            run(
+                list(models or figure.models),
+                suite,
+                data,
+                target,
+                timesteps=timesteps if timesteps is not None else figure.timesteps,
+                limit=limit,
+                seed=seed,
+            )
+            found = load_results(runs).runs
+    results = load_results(runs)
+    for one in results.runs:
+        if one.info.status != "complete":
+            click.echo(f"warning: {one.directory} is {one.info.status}; it is drawn as far as it goes", err=True)
+    files, missing = draw(wanted, results.runs, output)
+    for problem in [*results.problems, *(problem for one in results.runs for problem in one.problems)]:
+        click.echo(f"warning: {problem}", err=True)
+    for file in files:
+        click.echo(f"wrote {file}")
+    for line in missing:
+        click.echo(f"not drawn: {line}", err=True)
+    if not files:
+        raise RunError(f"none of the figures of {paper} could be drawn from {runs}; --run computes what is missing")

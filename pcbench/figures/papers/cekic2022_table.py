@@ -1,0 +1,93 @@
+"""The table of the HaH paper, as dots: accuracy on clean images, with Gaussian noise, and under attack."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.analysis.answers import every
+from pcbench.analysis.attacks import attack_records, robust_accuracy
+from pcbench.analysis.statistics import wilson
+from pcbench.figures import style
+from pcbench.figures.registry import PaperFigure, register
+from pcbench.results.load import Run
+
+PLAIN = ("clean", "gaussian-noise-pixel")
+ATTACKS = ("adversarial-cifar10-linf", "adversarial-cifar10-l2", "adversarial")
+SUITES = (*PLAIN, *ATTACKS)
+PUBLISHED_SIGMA = 0.1
+
+
+def table(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each model and condition of the table: model, condition, accuracy, low, high (percent), n."""
+    rows = []
+    for run in runs:
+        if run.records.empty:
+            continue
+        for found in every(run.records, suites=PLAIN):
+            for index, condition in found.conditions.iterrows():
+                if found.name[3] != "clean" and not np.isclose(condition["severity"], PUBLISHED_SIGMA):
+                    continue
+                name = "clean" if found.name[3] == "clean" else f"noise σ {condition['severity']:g}"
+                rows.append((found.model, name, int(found.values[index, :, -1].sum()), found.values.shape[1]))
+        for (model, suite), part in run.records[run.records["suite"].isin(ATTACKS)].groupby(
+            ["model", "suite"], sort=False
+        ):
+            if attack_records(part).empty:
+                continue
+            robust = robust_accuracy(part)
+            worst = robust[robust["timestep"] == robust["timestep"].max()]
+            for row in worst.to_dict("records"):
+                name = f"{suite.removeprefix('adversarial-')}: {row['label']} ε {row['epsilon']:g}"
+                rows.append((model, name, int(row["correct"]), int(row["n"])))
+    found_rows = pd.DataFrame(rows, columns=["model", "condition", "correct", "n"]).drop_duplicates(
+        ["model", "condition"]
+    )
+    if found_rows.empty:
+        return found_rows
+    low, high = wilson(found_rows["correct"], found_rows["n"])
+    return found_rows.assign(accuracy=100 * found_rows["correct"] / found_rows["n"], low=100 * low, high=100 * high)
+
+
+def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+    """A row for each condition, a marker for each model, Wilson's intervals."""
+    data = table(runs)
+    if data.empty:
+        return None
+    conditions, models = list(dict.fromkeys(data["condition"])), list(dict.fromkeys(data["model"]))
+    figure = style.canvas(style.COLUMN, 0.9 + 0.2 * len(conditions) * max(1, len(models) / 2))
+    ax = figure.subplots()
+    for index, model in enumerate(models):
+        part = data[data["model"] == model]
+        height = np.array([conditions.index(name) for name in part["condition"]]) + 0.15 * (
+            index - (len(models) - 1) / 2
+        )
+        reach = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
+        ax.errorbar(
+            part["accuracy"],
+            height,
+            xerr=reach,
+            linestyle="none",
+            color=style.colour(index),
+            marker=style.marker(index),
+            label=model,
+        )
+    ax.set_yticks(range(len(conditions)), conditions)
+    ax.set_ylim(len(conditions) - 0.5, -0.5)
+    ax.set_xlabel("accuracy (%), 95 % interval")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure, data
+
+
+register(
+    PaperFigure(
+        "cekic2022",
+        "table",
+        SUITES,
+        0,
+        ("hah-vgg16", "vgg16-cifar"),
+        draw,
+        "runs of suites clean, gaussian-noise-pixel and adversarial-cifar10-linf",
+    )
+)

@@ -1,0 +1,82 @@
+"""Accuracy over time of recurrent networks, and what the decoders (readouts) make of the same trajectories."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.analysis.metrics import readouts
+from pcbench.analysis.statistics import wilson
+from pcbench.figures import style
+from pcbench.figures.papers.common import dynamic
+from pcbench.figures.registry import PaperFigure, register
+from pcbench.results.load import Run
+
+SUITES = ("clean",)
+
+
+def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+    """Lines: accuracy(t) with Wilson's interval. Markers: each decoder at its mean decision time."""
+    systems = dynamic(runs, SUITES)
+    if not systems:
+        return None
+    figure = style.canvas(style.COLUMN, style.COLUMN * 0.9)
+    ax = figure.subplots()
+    rows = []
+    records = pd.concat([run.records for run in runs], ignore_index=True)
+    shapes = {"last": "o", "cumulative": "s", "max-confidence": "^", "threshold": "D"}
+    for index, (label, answers) in enumerate(systems):
+        correct, n = answers.values.sum(axis=(0, 1)), answers.values.shape[0] * answers.values.shape[1]
+        low, high = wilson(correct, n)
+        curve = pd.DataFrame(
+            {
+                "model": label,
+                "decoder": "",
+                "timestep": answers.timesteps,
+                "accuracy": 100 * correct / n,
+                "low": 100 * low,
+                "high": 100 * high,
+            }
+        )
+        ax.plot(curve["timestep"], curve["accuracy"], color=style.colour(index), label=label)
+        ax.fill_between(curve["timestep"], curve["low"], curve["high"], color=style.colour(index), alpha=0.15, lw=0)
+        rows.append(curve)
+        own = (records[["model", "weights", "data", "suite"]] == list(answers.name)).all(axis=1)
+        chosen = readouts(records[own].drop_duplicates(["perturbation", "severity", "image", "timestep"]))
+        for row in chosen.to_dict("records"):
+            ax.plot(
+                row["timestep"],
+                100 * row["accuracy"],
+                shapes[row["readout"]],
+                color=style.colour(index),
+                markerfacecolor="white",
+                markersize=4.5,
+                label=row["readout"] if index == 0 else None,
+            )
+        rows.append(
+            pd.DataFrame(
+                {
+                    "model": label,
+                    "decoder": chosen["readout"],
+                    "timestep": chosen["timestep"],
+                    "accuracy": 100 * chosen["accuracy"],
+                }
+            )
+        )
+    ax.set_xlabel("timestep (markers: mean decision time)")
+    style.percent_axis(ax)
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure, pd.concat(rows, ignore_index=True)
+
+
+register(
+    PaperFigure(
+        "nayebi2018",
+        "decoders",
+        SUITES,
+        6,
+        ("convrnn-rgc-shallow-cifar",),
+        draw,
+        "a run of suite clean by a network with dynamics",
+    )
+)

@@ -1,0 +1,80 @@
+"""What a paper's figure is: a name, the runs that it needs, and how it is drawn from them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.errors import UserError, did_you_mean
+from pcbench.figures import style
+from pcbench.registry import Registry
+from pcbench.results.load import Run
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """One figure of a paper.
+
+    Attributes:
+        paper: "predify2021".
+        name: "ce-grid"; the file's name.
+        suites: any of these makes it; the first is what is run where there is none.
+        timesteps: T of the experiment.
+        models: that are run where there is none.
+        draw: runs that have the suite -> the figure and what it shows; None when their records do not have what it
+            needs.
+        needs: what the records must have, in words.
+    """
+
+    paper: str
+    name: str
+    suites: tuple[str, ...]
+    timesteps: int
+    models: tuple[str, ...]
+    draw: Callable[[Sequence[Run]], tuple[Figure, pd.DataFrame] | None]
+    needs: str
+
+    def runs(self, runs: Sequence[Run]) -> list[Run]:
+        """Those of the runs that have one of the suites and a finished cell."""
+        return [run for run in runs if run.info.cells and {s.name for s in run.info.suites} & set(self.suites)]
+
+
+FIGURES = Registry[PaperFigure]("figure", package="pcbench.figures.papers")
+
+
+def papers() -> list[str]:
+    """The papers that have figures."""
+    return sorted({figure.paper for _, figure in FIGURES})
+
+
+def figures_of(paper: str) -> list[PaperFigure]:
+    """The figures of a paper. Raises UserError when there is no such paper."""
+    found = [figure for _, figure in FIGURES if figure.paper == paper]
+    if not found:
+        raise UserError(f"no paper {paper!r}; {did_you_mean(paper, papers())}")
+    return found
+
+
+def register(figure: PaperFigure) -> None:
+    """Add a figure under "PAPER/NAME"."""
+    FIGURES.register(f"{figure.paper}/{figure.name}", figure)
+
+
+def draw(figures: Sequence[PaperFigure], runs: Sequence[Run], directory: Path) -> tuple[list[Path], list[str]]:
+    """Draw the figures that the runs can make.
+
+    Returns:
+        The files, and one line for each figure that could not be drawn: what it needs.
+    """
+    files: list[Path] = []
+    missing: list[str] = []
+    with style.style():
+        for figure in figures:
+            made = figure.draw(figure.runs(runs)) if figure.runs(runs) else None
+            if made is None:
+                missing.append(f"{figure.paper}/{figure.name} needs {figure.needs}")
+                continue
+            files += style.save(*made, directory / figure.name)
+    return files, missing
