@@ -1,0 +1,142 @@
+"""One self-contained HTML page about some runs: leaderboard, curves, heat map, provenance. No network to read it."""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from shlex import join
+
+import pandas as pd
+
+from pcbench import __version__
+from pcbench.analysis.comparison import OVERALL, systems
+from pcbench.analysis.runs import named_answers
+from pcbench.analysis.statistics import interval, wilson
+from pcbench.results.load import Run
+
+
+def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
+    """The report as HTML.
+
+    Args:
+        runs: what it is about.
+        problems: lines about what could not be read.
+
+    Returns:
+        The page; scripts, styles and data are inside it.
+    """
+    from jinja2 import Environment, PackageLoader, select_autoescape
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(loader=PackageLoader("pcbench.report"), autoescape=select_autoescape())
+    table = points(runs)
+    template = environment.get_template("report.html")
+    assets = files("pcbench.report") / "templates"
+    return template.render(
+        version=__version__,
+        plotly=get_plotlyjs(),
+        script=(assets / "report.js").read_text(),
+        css=(assets / "report.css").read_text(),
+        data=_safe_json(table),
+        provenance=[provenance(run) for run in runs],
+        extras=[each for run in runs for each in extra_tables(run)],
+        problems=[*problems, *(problem for run in runs for problem in run.problems)],
+    )
+
+
+def _safe_json(table: pd.DataFrame) -> str:
+    """JSON that can stand inside a script element, whatever the names in it."""
+    text = json.dumps(json.loads(table.to_json(orient="records", double_precision=4)))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def points(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for each suite, model, perturbation ("all": their mean) and timestep.
+
+    Returns:
+        Columns suite, data, model, perturbation, timestep, accuracy, low, high (percent), n. Intervals: Wilson's where
+        there is one severity, else bootstrap over images.
+    """
+    rows = []
+    for suite, named in named_answers(runs).items():
+        for label, answers in named:
+            system = systems([(label, answers)])[0]
+            n, names = len(answers.images), answers.perturbations()
+            for index, name in enumerate(names):
+                low, high = interval(system.replicates[:, index])
+                values = answers.of(name)
+                if len(values) == 1:
+                    low, high = wilson(values[0].sum(axis=0), n)
+                accuracy = values.mean(axis=(0, 1))
+                rows += [
+                    (
+                        suite,
+                        answers.name[2],
+                        label,
+                        name,
+                        t,
+                        *(100 * float(x) for x in (accuracy[i], low[i], high[i])),
+                        n,
+                    )
+                    for i, t in enumerate(answers.timesteps)
+                ]
+            if len(names) > 1:
+                low, high = interval(system.replicates.mean(axis=1))
+                mean = answers.per_image().mean(axis=0)
+                rows += [
+                    (
+                        suite,
+                        answers.name[2],
+                        label,
+                        OVERALL,
+                        t,
+                        *(100 * float(x) for x in (mean[i], low[i], high[i])),
+                        n,
+                    )
+                    for i, t in enumerate(answers.timesteps)
+                ]
+    columns = ["suite", "data", "model", "perturbation", "timestep", "accuracy", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def provenance(run: Run) -> dict[str, object]:
+    """What a reader needs to make a run again."""
+    info = run.info
+    return {
+        "name": run.directory.name,
+        "status": info.status,
+        "missing": run.missing,
+        "command": join(info.command),
+        "models": ", ".join(f"{model.name} [{model.weights}]" for model in info.models),
+        "data": f"{info.data.name}: {info.data.n} images, fingerprint {info.data.fingerprint[:12]}",
+        "skipped": len(info.data.skipped),
+        "suites": ", ".join(f"{suite.name} {suite.version}" for suite in info.suites),
+        "seed": info.seed,
+        "device": f"{info.device}, {info.dtype}",
+        "commit": info.git.get("commit", "unknown"),
+        "dirty": bool(info.git.get("dirty", False)),
+        "packages": ", ".join(f"{name} {version}" for name, version in info.packages.items()),
+        "created": info.created,
+        "finished": info.finished or "not yet",
+        "notices": info.notices,
+    }
+
+
+def extra_tables(run: Run) -> list[dict[str, object]]:
+    """Tables that some runs have beside their records: believability.csv, and term shares (terms.csv)."""
+    found = []
+    for path in sorted(run.directory.glob("*.csv")):
+        if path.name == "accuracy.csv":
+            continue
+        try:
+            table = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            run.problems.append(f"{path} is damaged ({error})")
+            continue
+        found.append(
+            {
+                "title": f"{run.directory.name}: {path.stem}",
+                "columns": list(table.columns),
+                "rows": table.head(200).astype(str).values.tolist(),
+            }
+        )
+    return found
