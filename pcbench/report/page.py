@@ -123,7 +123,7 @@ def provenance(run: Run) -> dict[str, object]:
 
 def extra_tables(run: Run) -> list[dict[str, object]]:
     """Tables that some runs have beside their records: believability.csv, and term shares (terms.csv)."""
-    found = []
+    found: list[dict[str, object]] = []
     for path in sorted(run.directory.glob("*.csv")):
         if path.name == "accuracy.csv":
             continue

@@ -7,40 +7,39 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.answers import every
-from pcbench.analysis.attacks import attack_records, robust_accuracy
+from pcbench.analysis.attacks import WORST, attack_records, robust_accuracy
 from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
+from pcbench.figures.adversarial import radius
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.results.load import Run
 
 PLAIN = ("clean", "gaussian-noise-pixel")
-ATTACKS = ("adversarial-cifar10-linf", "adversarial-cifar10-l2", "adversarial")
+ATTACKS = ("adversarial-cifar10-linf", "adversarial-cifar10-l2")
 SUITES = (*PLAIN, *ATTACKS)
 PUBLISHED_SIGMA = 0.1
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each model and condition of the table: model, condition, accuracy, low, high (percent), n."""
-    rows = []
+    rows: list[tuple[str, str, int, int]] = []
     for run in runs:
         if run.records.empty:
             continue
         for found in every(run.records, suites=PLAIN):
-            for index, condition in found.conditions.iterrows():
+            for index, condition in enumerate(found.conditions.to_dict("records")):
                 if found.name[3] != "clean" and not np.isclose(condition["severity"], PUBLISHED_SIGMA):
                     continue
                 name = "clean" if found.name[3] == "clean" else f"noise σ {condition['severity']:g}"
                 rows.append((found.model, name, int(found.values[index, :, -1].sum()), found.values.shape[1]))
-        for (model, suite), part in run.records[run.records["suite"].isin(ATTACKS)].groupby(
-            ["model", "suite"], sort=False
-        ):
+        for (model, _), part in run.records[run.records["suite"].isin(ATTACKS)].groupby(["model", "suite"], sort=False):
             if attack_records(part).empty:
                 continue
             robust = robust_accuracy(part)
-            worst = robust[robust["timestep"] == robust["timestep"].max()]
+            worst = robust[(robust["timestep"] == robust["timestep"].max()) & (robust["label"] == WORST)]
             for row in worst.to_dict("records"):
-                name = f"{suite.removeprefix('adversarial-')}: {row['label']} ε {row['epsilon']:g}"
-                rows.append((model, name, int(row["correct"]), int(row["n"])))
+                name = f"{row['norm']} ε {radius(row['epsilon'], row['norm'])}"
+                rows.append((str(model), name, int(row["correct"]), int(row["n"])))
     found_rows = pd.DataFrame(rows, columns=["model", "condition", "correct", "n"]).drop_duplicates(
         ["model", "condition"]
     )

@@ -63,6 +63,7 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
                 }
             )
         )
+    style.timestep_axis(ax, sorted({t for _, answers in systems for t in answers.timesteps}))
     ax.set_xlabel("timestep (markers: mean decision time)")
     style.percent_axis(ax)
     figure.legend(loc="outside lower center", ncols=2)
