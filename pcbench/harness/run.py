@@ -14,6 +14,7 @@ from pcbench.errors import RunError, UserError, did_you_mean
 from pcbench.harness.believe import write_believability
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
+from pcbench.harness.memory import keep_freed_memory
 from pcbench.harness.plan import Plan, Request, make_plan
 from pcbench.harness.progress import Progress, silent
 from pcbench.results import provenance
@@ -116,6 +117,7 @@ def run(
     if engine not in ENGINES:
         raise UserError(f"no engine {engine!r}; {did_you_mean(engine, ENGINES)}")
     request.check()
+    keep_freed_memory()
     chosen = find_device(device)
     settings = Settings(chosen, _batch_size(batch_size, chosen), _workers(workers, chosen))
     told = progress or silent()
