@@ -1,12 +1,15 @@
 """`pcbench data`: the data sets, or everything about one."""
 
+from pathlib import Path
+
 import click
 
 
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(name: str | None, as_json: bool) -> None:
+@click.option("--download", type=click.Path(path_type=Path), metavar="DIR", help="Fetch cifar10 to DIR (170 MB).")
+def command(name: str | None, as_json: bool, download: Path | None) -> None:
     """List the data sets; with a NAME or a PATH, what is in it."""
     import json
 
@@ -14,8 +17,17 @@ def command(name: str | None, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from pcbench.data.cifar10 import VARIABLE
+    from pcbench.data.cifar10 import download as fetch
     from pcbench.data.registry import list_data, load_data
+    from pcbench.errors import UserError
 
+    if download is not None:
+        if name != "cifar10":
+            raise UserError(f"{name or 'no data set'} cannot be downloaded; cifar10 can")
+        fetch(download)
+        click.echo(f"now set {VARIABLE}={download.resolve()}")
+        return
     if name is not None:
         images = load_data(name)
         about = {

@@ -1,0 +1,34 @@
+"""The suites that come with the package."""
+
+import pytest
+
+from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, NAMES
+from pcbench.suites.registry import list_suites, load_suite, suite_names
+
+
+@pytest.mark.parametrize("name", suite_names())
+def test_every_suite_opens_and_its_name_is_that_of_its_file(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.name == name
+    assert suite.conditions
+    assert suite.digest() == load_suite(name).digest()
+
+
+def test_imagenet_c_is_15_and_19_corruptions_at_5_severities() -> None:
+    for name, expected in (("imagenet-c", BENCHMARK_NAMES), ("imagenet-c-19", NAMES)):
+        found = {(c.perturbation, c.severity) for c in load_suite(name).conditions}
+        assert found == {(corruption, float(s)) for corruption in expected for s in range(1, 6)}
+    assert (len(BENCHMARK_NAMES), len(NAMES)) == (15, 19)
+
+
+def test_gaussian_noise_has_the_levels_of_the_paper_in_normalised_units() -> None:
+    conditions = load_suite("gaussian-noise").conditions
+    assert [c.severity for c in conditions] == [0, 0.25, 0.5, 0.75, 1, 2]
+    assert {c.params["units"] for c in conditions} == {"normalised"}
+    assert {c.params["units"] for c in load_suite("gaussian-noise-pixel").conditions} == {"pixel"}
+
+
+def test_the_list_says_what_each_suite_asks() -> None:
+    rows = {row["name"]: row for row in list_suites()}
+    assert rows["imagenet-c"]["conditions"] == 75
+    assert rows["manifold"]["measure"] == "representations"
