@@ -24,6 +24,7 @@ from pcbench.perturbations.corruptions import BENCHMARK_NAMES, NAMES, SEVERITIES
 
 
 def milliseconds(images: np.ndarray, name: str, severity: int, backend: str) -> float:
+    """Wall time of one call, an image."""
     start = time.perf_counter()
     corrupt(images, name, severity, backend=backend, variant="auto" if backend == "reference" else "imagenet-c")
     return (time.perf_counter() - start) * 1e3 / len(images)
@@ -38,6 +39,7 @@ def copy_milliseconds(images: np.ndarray) -> float:
 
 
 def main() -> None:
+    """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=int, default=8)
