@@ -15,7 +15,7 @@ from pcbench.errors import UserError, did_you_mean
 
 Scaling = Literal["none", "kc"]
 
-_MODULE = r"[A-Za-z_]\w*(\[\d+\]|\.\w+)*"
+_MODULE = r"(\w+|\[\d+\])(\[\d+\]|\.\w+)*"  # a Sequential's own modules are "[3]" or "3"
 _Rate = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 
 
@@ -48,7 +48,7 @@ class PCoderTable(_Strict):
     @property
     def path(self) -> str:
         """The module's path as torch writes it: "features.3"."""
-        return re.sub(r"\[(\d+)\]", r".\1", self.module)
+        return re.sub(r"\[(\d+)\]", r".\1", self.module).removeprefix(".")
 
 
 class PredictiveConfig(_Strict):

@@ -15,6 +15,7 @@ from pcbench.errors import UserError
 from pcbench.models.predictive.build import shipped_configuration
 from pcbench.models.predictive.config import PredictiveConfig, read_config, write_toml
 from pcbench.models.predictive.expressions import LAYERS, parse_predictor
+from pcbench.models.predictive.placement import automatic_config
 
 PUBLISHED = """
 # network name
@@ -271,3 +272,16 @@ keys = st.sampled_from([*PredictiveConfig.model_fields, "module", "predictor", "
 def test_any_content_is_a_configuration_or_a_clear_no(content):
     config = or_no(read_config, content)
     assert config is None or read_config(config.model_dump()) == config
+
+
+def test_modules_of_a_bare_sequential_are_named_by_their_index() -> None:
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3, padding=1), nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7),
+    ).eval()  # fmt: skip
+    automatic = automatic_config(backbone, (3, 16, 16))
+    assert [pcoder.path for pcoder in automatic.pcoders] == ["0", "2", "3"]
+    for modules in (["0", "2"], ["[0]", "[2]"]):
+        config = {"input_size": [3, 16, 16], "pcoders": [{"module": module} for module in modules]}
+        assert pcbench.predify(backbone, config)(torch.rand(2, 3, 16, 16), 2).shape == (3, 2, 7)
+    assert pcbench.predify(backbone, automatic)(torch.rand(1, 3, 16, 16), 1).shape == (2, 1, 7)
