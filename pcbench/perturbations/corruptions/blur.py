@@ -12,8 +12,9 @@ from torch import Tensor
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
 from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
-from pcbench.perturbations.corruptions.linear import separable, smooth, stencil, zoom_matrix
+from pcbench.perturbations.corruptions.linear import smooth, stencil
 from pcbench.perturbations.corruptions.rounding import to_uint8
+from pcbench.perturbations.corruptions.zoom import add_zoomed
 
 
 def gaussian_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
@@ -79,10 +80,10 @@ def zoom_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """Mean of the image and its enlargements by 1, 1 + c1, 1 + 2 c1, .. below c0."""
     x = images.to(torch.float32)
     factors = np.arange(1, *constants)
-    total = x.clone()
-    for factor in factors.tolist():
-        total += separable(x, zoom_matrix(x.shape[1], factor), zoom_matrix(x.shape[2], factor))
-    return total / (len(factors) + 1)
+    total = 2 * x  # the image itself, and its enlargement by 1
+    for factor in factors[1:].tolist():
+        add_zoomed(total, x, factor)
+    return total.div_(len(factors) + 1)
 
 
 def glass_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:

@@ -55,25 +55,6 @@ def gaussian_matrix(size: int, sigma: float, truncate: float, border: Border) ->
     return matrix
 
 
-@lru_cache(maxsize=256)
-def zoom_matrix(size: int, factor: float) -> Array:
-    """(size, size): enlarges the middle of a line of `size` pixels by `factor` >= 1, linearly, to `size` pixels.
-
-    The middle ceil(size / factor) pixels become round(that * factor), end on end as scipy.ndimage.zoom has it; what is
-    more than `size` is cut off on both sides.
-    """
-    crop = int(np.ceil(size / factor))
-    enlarged = round(crop * factor)
-    top, trim = (size - crop) // 2, (enlarged - size) // 2
-    position = (np.arange(size) + trim) * ((crop - 1) / max(enlarged - 1, 1))
-    lower = np.minimum(position.astype(np.int64), crop - 2)
-    matrix = np.zeros((size, size))
-    rows = np.arange(size)
-    matrix[rows, top + lower] = 1 - (position - lower)
-    matrix[rows, top + lower + 1] += position - lower
-    return matrix
-
-
 def separable(x: Tensor, vertical: Array, horizontal: Array) -> Tensor:
     """(B, H, W, C) -> the same: `vertical` (H, H) along the columns, `horizontal` (W, W) along the rows.
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
+from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
 
 
 def gaussian_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
@@ -37,11 +38,35 @@ def shot_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     table = poisson_table(photons)
     bits = table.columns.bit_length() - 1
     words = draws.words(images.shape[1:])
+    if on_cpu(images):
+        out = np.empty(images.shape, np.uint8)
+        _shot_loop(images.numpy(), words.numpy(), bits, *table.arrays(), out)
+        return torch.from_numpy(out)
     column = words >> (32 - bits) & (table.columns - 1)
     cell = images.to(torch.int32).mul_(table.columns).add_(column)
     rest = words & (2 ** (32 - bits) - 1)
     threshold = table.thresholds.to(images.device)[cell]
     return torch.where(rest < threshold, table.own.to(images.device)[column], table.alias.to(images.device)[cell])
+
+
+@compiled
+def _shot_loop(
+    images: npt.NDArray[np.uint8],
+    words: npt.NDArray[np.int32],
+    bits: int,
+    thresholds: npt.NDArray[np.int32],
+    own: npt.NDArray[np.uint8],
+    alias: npt.NDArray[np.uint8],
+    out: npt.NDArray[np.uint8],
+) -> None:
+    greys, drawn, result = images.reshape(-1), words.reshape(-1), out.reshape(-1)
+    shift = np.uint32(32 - bits)
+    rest = np.uint32(2 ** (32 - bits) - 1)
+    for i in range(result.size):
+        word = np.uint32(drawn[i])
+        column = word >> shift
+        cell = (np.uint32(greys[i]) << np.uint32(bits)) + column
+        result[i] = own[column] if np.int32(word & rest) < thresholds[cell] else alias[cell]
 
 
 class PoissonTable:
@@ -68,6 +93,10 @@ class PoissonTable:
         self.thresholds = torch.from_numpy(thresholds.ravel().astype(np.int32))
         self.own = torch.from_numpy(levels.astype(np.uint8))
         self.alias = torch.from_numpy(levels.astype(np.uint8)[alias.ravel()])
+
+    def arrays(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """thresholds, own and alias as NumPy arrays."""
+        return self.thresholds.numpy(), self.own.numpy(), self.alias.numpy()
 
 
 @lru_cache(maxsize=10)

@@ -4,6 +4,7 @@ from functools import lru_cache
 from importlib.resources import files
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch.nn import functional
 from pcbench.perturbations.corruptions.blur import motion
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
-from pcbench.perturbations.corruptions.linear import separable, zoom_matrix
+from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
+from pcbench.perturbations.corruptions.zoom import add_zoomed
 
 # The sixth file is there too, but the code that made ImageNet-C draws from the first five.
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
@@ -50,6 +52,17 @@ def height_map(noise: Tensor, decay: float) -> Tensor:
     Returns:
         (B, S, S) float32.
     """
+    if on_cpu(noise):
+        maps = np.zeros(noise.shape, np.float32)
+        _heights_loop(noise.numpy(), decay, maps)
+        heights = torch.from_numpy(maps)
+    else:
+        heights = _heights_torch(noise, decay)
+    heights -= heights.amin((1, 2), keepdim=True)
+    return heights.div_(heights.amax((1, 2), keepdim=True))
+
+
+def _heights_torch(noise: Tensor, decay: float) -> Tensor:
     heights = torch.zeros_like(noise)
     step, scale = noise.shape[1], 100.0
     while step >= 2:
@@ -63,8 +76,32 @@ def height_map(noise: Tensor, decay: float) -> Tensor:
             neighbours = squares + squares.roll(1, axis) + corners + corners.roll(-1, 3 - axis)
             heights[:, rows, columns] = noise[:, rows, columns] * scale**2 + neighbours / 4
         step, scale = half, scale / decay
-    heights -= heights.amin((1, 2), keepdim=True)
-    return heights.div_(heights.amax((1, 2), keepdim=True))
+    return heights
+
+
+@compiled
+def _heights_loop(noise: npt.NDArray[np.float32], decay: float, out: npt.NDArray[np.float32]) -> None:
+    size = noise.shape[1]
+    for image in range(noise.shape[0]):
+        drawn, heights = noise[image], out[image]
+        step, scale = size, 100.0
+        while step >= 2:
+            half, amount = step // 2, np.float32(scale * scale)
+            for y in range(0, size, step):
+                for x in range(0, size, step):
+                    below, right = (y + step) % size, (x + step) % size
+                    around = heights[y, x] + heights[below, x] + heights[y, right] + heights[below, right]
+                    heights[y + half, x + half] = drawn[y + half, x + half] * amount + around * np.float32(0.25)
+            for y in range(0, size, step):
+                above, below = (y - half) % size, (y + step) % size
+                for x in range(0, size, step):
+                    left, right = (x - half) % size, (x + step) % size
+                    middle = heights[y + half, x + half] + heights[y, x]
+                    top = middle + heights[above, x + half] + heights[y, right]
+                    side = middle + heights[y + half, left] + heights[below, x]
+                    heights[y, x + half] = drawn[y, x + half] * amount + top * np.float32(0.25)
+                    heights[y + half, x] = drawn[y + half, x] * amount + side * np.float32(0.25)
+            step, scale = half, scale / decay
 
 
 def frost(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
@@ -109,8 +146,9 @@ def snow(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     mean, deviation, zoom, threshold, radius, spread, keep = constants
     height, width = images.shape[1:3]
     flakes = draws.normal((height, width, 1)).mul_(deviation).add_(mean)
-    flakes = separable(flakes, zoom_matrix(height, zoom), zoom_matrix(width, zoom))
-    flakes = torch.where(flakes < threshold, torch.zeros_like(flakes), flakes.clamp(0, 1))
+    enlarged = torch.zeros_like(flakes)
+    add_zoomed(enlarged, flakes, zoom)
+    flakes = torch.where(enlarged < threshold, torch.zeros_like(flakes), enlarged.clamp(0, 1))
     flakes = motion(flakes, radius, spread, draws.scalars(1)[:, 0] * 90 - 135).mul_(255).round_()
     flakes = flakes + flakes.flip(1, 2)
 

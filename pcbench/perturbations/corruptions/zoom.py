@@ -1,0 +1,59 @@
+"""Enlarging the middle of an image, linearly, as scipy.ndimage.zoom does."""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=256)
+def zoom_line(size: int, factor: float) -> tuple[Indices, Floats]:
+    """For each of `size` pixels of a line enlarged by `factor` >= 1: the pixel below its source, and the part above.
+
+    The middle ceil(size / factor) pixels become round(that * factor), end on end; what is more than `size` is cut off
+    on both sides.
+    """
+    crop = int(np.ceil(size / factor))
+    enlarged = round(crop * factor)
+    top, trim = (size - crop) // 2, (enlarged - size) // 2
+    position = (np.arange(size) + trim) * ((crop - 1) / max(enlarged - 1, 1))
+    lower = np.minimum(position.astype(np.int64), crop - 2)
+    return top + lower, (position - lower).astype(np.float32)
+
+
+def add_zoomed(total: Tensor, x: Tensor, factor: float) -> None:
+    """Add x, enlarged by factor, to total; both (B, H, W, C) float32 and contiguous."""
+    rows, columns = zoom_line(x.shape[1], factor), zoom_line(x.shape[2], factor)
+    if on_cpu(x):
+        _zoom_loop(x.flatten(2).numpy(), *rows, *columns, total.numpy())
+        return
+    for dim, (lower, part) in ((1, rows), (2, columns)):
+        index = torch.from_numpy(lower).to(x.device)
+        weight = torch.from_numpy(part).to(x.device).view([-1 if d == dim else 1 for d in range(4)])
+        x = torch.lerp(x.index_select(dim, index), x.index_select(dim, index + 1), weight)
+    total += x
+
+
+@compiled
+def _zoom_loop(
+    x: Floats, rows: Indices, down: Floats, columns: Indices, right: Floats, total: npt.NDArray[np.float32]
+) -> None:
+    channels = total.shape[3]
+    line = np.empty(x.shape[2], np.float32)
+    for image in range(x.shape[0]):
+        for i in range(rows.size):
+            upper, lower, share = x[image, rows[i]], x[image, rows[i] + 1], down[i]
+            for k in range(line.size):
+                line[k] = upper[k] + (lower[k] - upper[k]) * share
+            out = total[image, i]
+            for j in range(columns.size):
+                at = columns[j] * channels
+                for c in range(channels):
+                    out[j, c] += line[at + c] + (line[at + channels + c] - line[at + c]) * right[j]
