@@ -77,6 +77,11 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
 )
 @click.option("--engine", default="local", show_default=True, metavar="local", help="What computes.")
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Compute part I of N parts only, in DIR/shard-I-of-N; `pcbench merge DIR` makes them one run.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -157,6 +162,7 @@ def command(**arguments: Any) -> None:
         dtype=arguments["dtype"],
         workers=arguments["workers"],
         engine=arguments["engine"],
+        shard=arguments["shard"],
         skip_bad_images=arguments["skip_bad_images"],
         figures=not arguments["no_figures"],
         options=options,

@@ -33,6 +33,10 @@ class Prepared:
     path: Path
     shape: tuple[int, int, int, int]
 
+    def part(self, rows: tuple[int, ...]) -> tuple["Prepared", tuple[int, ...]]:
+        """What a worker needs for these rows, and their positions in it."""
+        return self, rows
+
     def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """(len(rows), H, W, 3)."""
         array = np.memmap(self.path, dtype=np.uint8, mode="r", shape=self.shape)
@@ -45,6 +49,10 @@ class OnDisk:
 
     images: ImageSet
     geometry: Geometry
+
+    def part(self, rows: tuple[int, ...]) -> tuple["OnDisk", tuple[int, ...]]:
+        """What a worker needs for these rows, and their positions in it: not the names of all images of the set."""
+        return OnDisk(self.images.subset(rows), self.geometry), tuple(range(len(rows)))
 
     def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
         """(len(rows), H, W, 3). Raises BadImageError."""
@@ -85,6 +93,7 @@ class Images:
 
     Attributes:
         ids, labels: of the images that are left, in order.
+        folder: temporary, removed by `close`; for the images, and for those on their way between processes.
         skipped: ids of those that were left out.
         fingerprint: over ids, labels and contents. For a corrupted copy over all ids and labels, and the contents of
             the first 100 images of each condition.
@@ -106,7 +115,7 @@ class Images:
     ) -> None:
         chosen = images.subset(choose_positions(images, limit))
         self.name = images.name
-        self._folder, self._lock = _own_folder()
+        self.folder, self._lock = _own_folder()
         self._prepared: dict[Geometry, Prepared] = {}
         try:
             if chosen.has_clean:
@@ -127,7 +136,7 @@ class Images:
 
     def close(self) -> None:
         """Remove the decoded images."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.release()
 
     def _decode(
@@ -140,14 +149,14 @@ class Images:
     ) -> None:
         total = len(images)
         need = sum(total * geometry.size[0] * geometry.size[1] * 3 for geometry in geometries)
-        free = shutil.disk_usage(self._folder).free
+        free = shutil.disk_usage(self.folder).free
         if need > 0.9 * free:
             raise RunError(
                 f"the decoded images need {need / 1e9:.1f} GB of temporary disk space, {free / 1e9:.1f} GB are free; "
                 "set TMPDIR to a larger disk, or use --limit"
             )
         shapes = [(total, *geometry.size, 3) for geometry in geometries]
-        paths = [self._folder / f"{index}.u8" for index in range(len(geometries))]
+        paths = [self.folder / f"{index}.u8" for index in range(len(geometries))]
         arrays = [np.memmap(path, np.uint8, "w+", shape=shape) for path, shape in zip(paths, shapes, strict=True)]
 
         def one(position: int) -> tuple[str, str | None]:

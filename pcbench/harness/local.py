@@ -55,9 +55,10 @@ def evaluate(
             for start in starts:
                 rows = tuple(range(start, min(start + size, len(images.ids))))
                 ids = tuple(images.ids[row] for row in rows)
-                yield Task(source, rows, ids, None if perturbed else ahead, plan.request.seed, perturbed)
+                part, positions = source.part(rows)
+                yield Task(part, positions, ids, None if perturbed else ahead, plan.request.seed, (rows, perturbed))
 
-    with Pipeline(settings.workers) as pipeline:
+    with Pipeline(settings.workers, images.folder) as pipeline:
         stream = pipeline.stream(tasks())
         for group in groups:
             evaluations = [
@@ -70,13 +71,14 @@ def evaluate(
                 waited = time.perf_counter()
                 task, pixels, seconds = next(stream)
                 waited = time.perf_counter() - waited
-                on_device = not task.tag and not group.together and evaluations[0].perturbation.on_device
+                rows, perturbed = task.tag
+                on_device = not perturbed and not group.together and evaluations[0].perturbation.on_device
                 tensor = torch.from_numpy(pixels)
                 if on_device and settings.device.type == "cuda":
                     tensor = evaluations[0].perturbation.on_uint8(
                         tensor.to(settings.device), list(task.ids), plan.request.seed
                     )
-                batch = to_batch(tensor, [images.labels[row] for row in task.rows], task.ids, settings.device)
+                batch = to_batch(tensor, [images.labels[row] for row in rows], task.ids, settings.device)
                 for evaluation in evaluations:
                     evaluation.seconds["data"] += waited / len(evaluations)
                     evaluation.seconds["perturbation"] += seconds / len(evaluations)

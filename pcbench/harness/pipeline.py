@@ -12,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -32,7 +33,7 @@ class Task:
 
     Attributes:
         source: where the images are.
-        rows: their positions.
+        positions: theirs in the source.
         ids: their ids.
         perturbation: applied to them, or None.
         seed: of the run.
@@ -40,7 +41,7 @@ class Task:
     """
 
     source: Source
-    rows: tuple[int, ...]
+    positions: tuple[int, ...]
     ids: tuple[str, ...]
     perturbation: Perturbation | None
     seed: int
@@ -50,10 +51,26 @@ class Task:
 def prepare(task: Task) -> tuple[NDArray[np.uint8], float]:
     """The images of a task, (B, H, W, 3), perturbed; and the seconds that it took."""
     start = time.perf_counter()
-    images = task.source.read(task.rows)
+    images = task.source.read(task.positions)
     if task.perturbation is not None:
         images = task.perturbation.on_uint8(torch.from_numpy(images), list(task.ids), task.seed).numpy()
     return images, time.perf_counter() - start
+
+
+def _prepare_to(path: Path, task: Task) -> tuple[tuple[int, ...], float]:
+    """In a worker: the images of a task, written to a file; their shape, and the seconds that it took.
+
+    What comes back through the pool's pipe is so small that it is written in one piece. A worker that is killed while
+    it sends a large result would leave half a message there, for whose end the main process would wait for ever.
+    """
+    images, seconds = prepare(task)
+    try:
+        images.tofile(path)
+    except OSError as error:
+        raise RunError(
+            f"cannot write temporary images: {error.strerror}; set TMPDIR to a larger disk; what was finished is kept"
+        ) from None
+    return images.shape, seconds
 
 
 def _start_worker() -> None:
@@ -88,11 +105,13 @@ class Pipeline:
 
     Args:
         workers: number of processes; 0 prepares in this process.
+        folder: temporary, for images on their way.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, folder: Path) -> None:
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._slots = [folder / f"batch-{index}.u8" for index in range(2 * workers + 1)]
 
     def stream(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, NDArray[np.uint8], float]]:
         """Each task with its images and the seconds of work that they took, in the order of the tasks.
@@ -104,17 +123,19 @@ class Pipeline:
             for task in tasks:
                 yield (task, *prepare(task))
             return
-        waiting: deque[tuple[Task, Future[tuple[NDArray[np.uint8], float]]]] = deque()
+        waiting: deque[tuple[Task, Path, Future[tuple[tuple[int, ...], float]]]] = deque()
+        free = list(self._slots)
         source = iter(tasks)
         failures = 0
         while True:
             try:
-                while len(waiting) < 2 * self.workers + 1 and (following := next(source, None)) is not None:
-                    waiting.append((following, self._submit(following)))
+                while free and (following := next(source, None)) is not None:
+                    slot = free.pop()
+                    waiting.append((following, slot, self._submit(slot, following)))
                 if not waiting:
                     return
-                task, future = waiting[0]
-                images, seconds = future.result()
+                task, slot, future = waiting[0]
+                shape, seconds = future.result()
             except BrokenProcessPool:
                 failures += 1
                 if failures > _RETRIES:
@@ -122,22 +143,31 @@ class Pipeline:
                         "worker processes keep dying (out of memory?); what was finished is kept; try fewer --workers"
                     ) from None
                 self.close()
-                waiting = deque((task, self._submit(task)) for task, _ in waiting)
+                # in other files: a worker of the broken pool may still be writing to the old ones
+                self._slots = [slot.with_name(f"again-{failures}-{slot.name}") for slot in self._slots]
+                free = list(self._slots)
+                tasks_left = [task for task, _, _ in waiting]
+                waiting = deque()
+                for task in tasks_left:
+                    slot = free.pop()
+                    waiting.append((task, slot, self._submit(slot, task)))
                 continue
             failures = 0
             waiting.popleft()
+            images = np.fromfile(slot, dtype=np.uint8).reshape(shape)
+            free.append(slot)
             yield task, images, seconds
 
-    def _submit(self, task: Task) -> Future[tuple[NDArray[np.uint8], float]]:
+    def _submit(self, slot: Path, task: Task) -> Future[tuple[tuple[int, ...], float]]:
         if self._pool is None:
             # Spawned, not forked: a fork of a process with threads (torch's, CUDA's) can hang.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.workers, context, _start_worker)
         try:
             with _no_main_module():
-                return self._pool.submit(prepare, task)
+                return self._pool.submit(_prepare_to, slot, task)
         except BrokenProcessPool as error:
-            failed: Future[tuple[NDArray[np.uint8], float]] = Future()
+            failed: Future[tuple[tuple[int, ...], float]] = Future()
             failed.set_exception(error)
             return failed
 

@@ -174,8 +174,8 @@ class Plan:
             longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
         return [subject.info(timesteps) for subject, timesteps in zip(self.subjects, longest, strict=True)]
 
-    def identity(self, fingerprint: str) -> str:
-        """Digest of all that decides the results, given the images' fingerprint."""
+    def identity(self, fingerprint: str, device: str = "cpu") -> str:
+        """Digest of all that decides the results, given the images' fingerprint and the kind of device."""
         decides = {
             "schema": SCHEMA_VERSION,
             "models": [info.model_dump() for info in self.model_infos()],
@@ -184,6 +184,7 @@ class Plan:
             "data": fingerprint,
             "seed": self.request.seed,
             "dtype": self.request.dtype,
+            **({} if device == "cpu" else {"device": device}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 

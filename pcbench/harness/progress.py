@@ -1,7 +1,10 @@
 """What a run says while it goes on: a live display in a terminal, a line now and then in a log, or nothing."""
 
+import contextlib
+import json
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +14,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from pcbench.harness.evaluate import Finished, Glance
+from pcbench.results.provenance import now
 
 _LOG_EVERY = 20.0  # seconds
 
@@ -43,6 +47,91 @@ class Progress:
 
     def cell(self, finished: Finished) -> None:
         """A cell is finished and kept."""
+
+
+class Both(Progress):
+    """Tells two."""
+
+    def __init__(self, one: Progress, other: Progress) -> None:
+        self._two = (one, other)
+
+    def batch(self, glance: Glance, images: int) -> None:
+        """Some images of a cell are done."""
+        for each in self._two:
+            each.batch(glance, images)
+
+    def cell(self, finished: Finished) -> None:
+        """A cell is finished and kept."""
+        for each in self._two:
+            each.cell(finished)
+
+
+class Journal(Progress):
+    """Progress for programs: a file of JSON lines, appended to, the last one telling the state.
+
+    Lines have `event` ("start", "progress", "cell", "end"), `cells`, `done`, `images_per_second`, `seconds_left` (null
+    while unknown), and for a cell its `model`, `perturbation`, `severity`, `first` and `last` (accuracy at t = 0 and
+    t = T). The file is a convenience: when it cannot be written, the run goes on without it.
+
+    Args:
+        path: of the file.
+        every: least number of seconds between two lines of "progress".
+    """
+
+    def __init__(self, path: Path, every: float = 5.0) -> None:
+        self._path = path
+        self._every = every
+        self._began = self._said = time.monotonic()
+        self._cells = self._done = self._images = self._seen = 0
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._write("end", {"ended": "complete" if kind is None else kind.__name__})
+
+    def start(self, cells: int, done: int, images: int) -> None:
+        """The sweep begins."""
+        self._began = self._said = time.monotonic()
+        self._cells, self._done, self._images = cells, done, images
+        self._write("start", {"images": images})
+
+    def batch(self, glance: Glance, images: int) -> None:
+        """Some images of a cell are done."""
+        self._seen += images
+        if time.monotonic() - self._said >= self._every:
+            self._write("progress", _figures(glance))
+
+    def cell(self, finished: Finished) -> None:
+        """A cell is finished and kept."""
+        self._done += 1
+        self._write("cell", _figures(finished.glance))
+
+    def _write(self, event: str, more: dict[str, object]) -> None:
+        self._said = time.monotonic()
+        rate = self._seen / (self._said - self._began) if self._said > self._began else 0.0
+        left = ((self._cells - self._done) * self._images) / rate if rate else None
+        line = {
+            "time": now(),
+            "event": event,
+            "cells": self._cells,
+            "done": self._done,
+            "images_per_second": round(rate, 2),
+            "seconds_left": None if left is None else round(left, 1),
+            **more,
+        }
+        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _figures(glance: Glance) -> dict[str, object]:
+    first, last = (count / glance.images for count in glance.correct)
+    return {
+        "model": glance.label,
+        "perturbation": glance.condition.perturbation,
+        "severity": glance.condition.severity,
+        "first": round(first, 6),
+        "last": round(last, 6),
+    }
 
 
 def silent() -> Progress:

@@ -1,7 +1,9 @@
 """`run`: plan, sweep, keep. What `pcbench run` does, from Python."""
 
+import contextlib
 import os
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,12 @@ from pcbench.harness.believe import write_believability
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import Plan, Request, make_plan
-from pcbench.harness.progress import Progress, silent
+from pcbench.harness.plan import Group, Plan, Request, make_plan
+from pcbench.harness.progress import Both, Journal, Progress, silent
 from pcbench.results import provenance
 from pcbench.results.load import Results, load_results
-from pcbench.results.schema import DataInfo, RunInfo, SuiteInfo
+from pcbench.results.schema import DataInfo, RunInfo, Status, SuiteInfo
+from pcbench.results.shards import Shard
 from pcbench.results.store import RunStore
 
 _CPU_BATCH, _CUDA_BATCH = 32, 256
@@ -65,6 +68,7 @@ def run(
     dtype: str = "float32",
     workers: int | None = None,
     engine: str = "local",
+    shard: str | None = None,
     skip_bad_images: bool = False,
     figures: bool = True,
     options: Mapping[str, object] | None = None,
@@ -90,6 +94,8 @@ def run(
         device: "auto" (CUDA when there is one), "cpu" or "cuda".
         workers: processes that perturb images; None for what suits the machine, 0 for none.
         engine: "local".
+        shard: "2/8" for the second of eight parts, computed apart in output/shard-2-of-8; `pcbench merge` makes them
+            one run.
         figures: draw the run at its end.
         progress: is told how it gets on.
 
@@ -116,17 +122,20 @@ def run(
     )
     if engine not in ENGINES:
         raise UserError(f"no engine {engine!r}; {did_you_mean(engine, ENGINES)}")
+    part = Shard.parse(shard) if shard is not None else None
     request.check()
     keep_freed_memory()
     chosen = find_device(device)
     settings = Settings(chosen, _batch_size(batch_size, chosen), _workers(workers, chosen))
     told = progress or silent()
     with told:
+        clock = Clock()
         told.say("loading models")
         plan = make_plan(request, chosen)
         images, notice = choose_data(data, plan.label_space)
         for line in [*plan.notices, *([notice] if notice else [])]:
             told.notice(line)
+        clock.lap("models")
         told.say("reading images")
         opened = Images(
             images,
@@ -138,13 +147,18 @@ def run(
             told.images,
         )
         try:
+            clock.lap("images")
             info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
             directory = Path(output) if output is not None else _default_output(plan, info)
-            command = command_of(request, directory)
-            info.command = [_public(word) for word in command]
+            command = command_of(request, directory, shard)
+            groups = plan.groups(plan.cells)
+            if part is not None:
+                groups, info.shard, directory = part.of(groups), str(part), part.directory(directory)
+            info.command, info.seconds = [_public(word) for word in command], clock.laps
+            info.planned = sum(len(group.cells) for group in groups)
             with RunStore(directory) as store:
                 store.open(info)
-                _sweep(plan, opened, settings, store, told, command)
+                _sweep(Sweep(plan, groups, opened, settings, store, told, clock), command)
         finally:
             opened.close()
         results = load_results(directory)
@@ -156,27 +170,69 @@ def run(
 
 
 ENGINES = ("local",)
+PROGRESS_FILE = "progress.jsonl"
 
 
-def _sweep(plan: Plan, images: Images, settings: Settings, store: RunStore, told: Progress, command: list[str]) -> None:
-    keys = [cell.key for cell in plan.cells]
-    left = [cell for cell in plan.cells if not store.done(cell.key)]
-    groups = plan.groups(left)
-    told.start(cells=len(keys), done=len(keys) - len(left), images=len(images.ids))
-    try:
-        for cell in evaluate(plan, groups, images, settings, told):
-            store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
-            told.cell(cell)
-        store.finish(keys, "complete")
-    except KeyboardInterrupt:
-        store.finish(keys, "interrupted")
-        done, again = len(store.info.cells), shlex.join(command)
-        raise KeyboardInterrupt(
-            f"interrupted; {done} of {len(keys)} cells are finished and kept; go on with: {again}"
-        ) from None
-    except RunError:
-        store.finish(keys, "failed")
-        raise
+class Clock:
+    """Seconds by stage, from a clock that nobody can set back."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """What went by since the last lap belongs to this stage."""
+        now = time.perf_counter()
+        self.laps[stage] = round(now - self._last, 3)
+        self._last = now
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a sweep works with; `groups` are those of this run or shard, finished cells included."""
+
+    plan: Plan
+    groups: list[Group]
+    images: Images
+    settings: Settings
+    store: RunStore
+    told: Progress
+    clock: Clock
+
+    def finish(self, status: Status) -> None:
+        """Write what is finished, and how long it took."""
+        self.clock.lap("sweep")
+        self.store.add_seconds("sweep", self.clock.laps["sweep"])
+        mine = {cell.key for group in self.groups for cell in group.cells}
+        self.store.finish([cell.key for cell in self.plan.cells if cell.key in mine], status)
+
+
+def _sweep(sweep: Sweep, command: list[str]) -> None:
+    store, told = sweep.store, sweep.told
+    cells = [cell for group in sweep.groups for cell in group.cells]
+    left = [cell for cell in cells if not store.done(cell.key)]
+    told.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(store.directory / PROGRESS_FILE))
+        journal.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
+        observer = Both(told, journal)
+        try:
+            for cell in evaluate(sweep.plan, sweep.plan.groups(left), sweep.images, sweep.settings, observer):
+                store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
+                observer.cell(cell)
+        except BaseException as error:
+            # whatever it was, what is finished is kept; a full disk must not hide the error that came first
+            with contextlib.suppress(RunError):
+                sweep.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(
+                    f"interrupted; {len(store.info.cells)} of {len(cells)} cells are finished and kept; "
+                    f"go on with: {shlex.join(command)}"
+                ) from None
+            if isinstance(error, UserError):  # too late for "nothing was written"
+                raise RunError(f"{error}; what was finished is kept") from None
+            raise
+        sweep.finish("complete")
 
 
 def _draw(results: Results, directory: Path) -> None:
@@ -192,8 +248,8 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
     request = plan.request
     return RunInfo(
         status="running",
-        identity=plan.identity(images.fingerprint),
-        planned=len(plan.cells),
+        identity=plan.identity(images.fingerprint, settings.device.type),
+        plan=[cell.key for cell in plan.cells],
         arguments={
             "model": [subject.label for subject in plan.subjects],
             "suite": [suite.name for suite in plan.suites],
@@ -220,7 +276,7 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
     )
 
 
-def command_of(request: Request, directory: Path) -> list[str]:
+def command_of(request: Request, directory: Path, shard: str | None = None) -> list[str]:
     """The words of the command that makes a run, and goes on with it."""
     words = ["pcbench", "run"]
     for name in request.models:
@@ -243,6 +299,8 @@ def command_of(request: Request, directory: Path) -> list[str]:
             words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
     if request.skip_bad_images:
         words.append("--skip-bad-images")
+    if shard is not None:
+        words += ["--shard", shard]
     return [*words, "--output", str(directory)]
 
 

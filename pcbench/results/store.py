@@ -22,6 +22,7 @@ ACCURACY_FILE = "accuracy.csv"
 RECORDS = "records"
 _LOCK = ".lock"
 _MAX_STEM = 100
+SHARD = re.compile(r"shard-\d+-of-\d+")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -48,7 +49,7 @@ def cell_file(key: str) -> str:
     """The file name of a cell: readable, and unique through a digest of the key.
 
     >>> cell_file("timm:resnet18 imagenet-c fog 3")
-    'records/timm-resnet18-imagenet-c-fog-3-55e9.parquet'
+    'records/timm-resnet18-imagenet-c-fog-3-6a03.parquet'
     """
     stem = re.sub(r"[^A-Za-z0-9.@_+-]+", "-", key)[:_MAX_STEM]
     return f"{RECORDS}/{stem}-{hashlib.sha256(key.encode()).hexdigest()[:4]}.parquet"
@@ -85,6 +86,19 @@ def read_info(directory: Path) -> RunInfo:
         problem = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
         place = ".".join(str(part) for part in problem["loc"])
         raise UserError(f"{path} is damaged: {f'{place}: ' if place else ''}{problem['msg']}") from None
+
+
+def intact(directory: Path, cell: CellInfo) -> bool:
+    """Whether a cell's files are there, inside the directory, and have their checksums."""
+    root = directory.resolve()
+    try:
+        return all(
+            (root / file).resolve().is_relative_to(root)
+            and hashlib.sha256((root / file).read_bytes()).hexdigest() == checksum
+            for file, checksum in {cell.file: cell.sha256, **cell.extra}.items()
+        )
+    except (OSError, ValueError):
+        return False
 
 
 class RunStore:
@@ -126,8 +140,8 @@ class RunStore:
         if before is not None:
             self.info.created = before.created
             for stage, seconds in before.seconds.items():
-                self.info.seconds[stage] = round(self.info.seconds.get(stage, 0.0) + seconds, 3)
-            self.info.cells = {key: cell for key, cell in before.cells.items() if self._intact(cell)}
+                self.add_seconds(stage, seconds)
+            self.info.cells = {key: cell for key, cell in before.cells.items() if intact(self.directory, cell)}
         self.save("running")
 
     def _check(self, info: RunInfo) -> None:
@@ -137,23 +151,13 @@ class RunStore:
         if not path.exists():
             return
         if not (path / RUN_FILE).exists():
-            others = [entry.name for entry in path.iterdir() if entry.name not in (_LOCK, f".{RUN_FILE}.part")]
-            if others:
+            own = (_LOCK, f".{RUN_FILE}.part")
+            if any(entry.name not in own and not SHARD.fullmatch(entry.name) for entry in path.iterdir()):
                 raise UserError(f"{path} is not empty and holds no run; choose another --output")
             return
         there = read_info(path)
         if (there.identity, there.shard) != (info.identity, info.shard):
             raise UserError(f"{path} holds another run ({_difference(there, info)}); choose another --output")
-
-    def _intact(self, cell: CellInfo) -> bool:
-        files = {cell.file: cell.sha256, **cell.extra}
-        try:
-            return all(
-                hashlib.sha256((self.directory / file).read_bytes()).hexdigest() == checksum
-                for file, checksum in files.items()
-            )
-        except OSError:
-            return False
 
     def done(self, key: str) -> bool:
         """Whether a cell is finished, and its files were whole when the run was opened."""
@@ -185,6 +189,17 @@ class RunStore:
             extra=others,
             report=dict(report),
         )
+        self.save("running")
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to the time that a stage of the whole run took."""
+        self.info.seconds[stage] = round(self.info.seconds.get(stage, 0.0) + seconds, 3)
+
+    def adopt(self, key: str, cell: CellInfo, directory: Path) -> None:
+        """Keep a cell that another directory of the same run has finished, by copying its files."""
+        for file in (cell.file, *cell.extra):
+            write_atomically(self.directory / file, (directory / file).read_bytes())
+        self.info.cells[key] = cell
         self.save("running")
 
     def save(self, status: Status) -> None:

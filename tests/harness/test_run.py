@@ -224,8 +224,8 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path, suite: str, monkeyp
     pipelines: list[Pipeline] = []
     start = Pipeline.__init__
 
-    def remember(self: Pipeline, workers: int) -> None:
-        start(self, workers)
+    def remember(self: Pipeline, workers: int, folder: Path) -> None:
+        start(self, workers, folder)
         pipelines.append(self)
 
     monkeypatch.setattr(Pipeline, "__init__", remember)
