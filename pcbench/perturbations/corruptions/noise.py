@@ -28,8 +28,9 @@ def impulse_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """Sets a fraction c0 of the values (each channel by itself) to 0 or 255, with equal chances."""
     (amount,) = constants
     words = draws.words(images.shape[1:])
-    changed = (words >> 1 & 0x7FFFFFFF) < round(amount * 2**31)
-    return torch.where(changed, (words & 1).neg_().to(torch.uint8), images)
+    changed = ((words >> 1 & 0x7FFFFFFF) < round(amount * 2**31)).to(torch.uint8).neg_()  # 255 or 0
+    extreme = (words & 1).neg_().to(torch.uint8)
+    return images & ~changed | extreme & changed
 
 
 def shot_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:

@@ -15,13 +15,13 @@ def sample(image: Tensor, y: Tensor, x: Tensor, border: Border) -> Tensor:
     """Bilinear samples.
 
     Args:
-        image: (B, H, W, C) float32.
+        image: (B, H, W, 3) float32.
         y: (B, H', W') float32 rows in pixels, anywhere.
         x: the columns, likewise.
         border: "reflect" or "mirror": what lies outside.
 
     Returns:
-        (B, H', W', C) float32.
+        (B, H', W', 3) float32.
     """
     rows, columns = reflection(image.shape[1], border), reflection(image.shape[2], border)
     if on_cpu(image):
@@ -57,14 +57,15 @@ def _sample_loop(
     image: Floats, y: Floats, x: Floats, rows: tuple[int, int], columns: tuple[int, int], out: Floats
 ) -> None:
     height, width = image.shape[1], image.shape[2]
-    for b in range(out.shape[0]):
+    for n in range(out.shape[0]):
+        picture = image[n]
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
-                top, left = np.floor(y[b, i, j]), np.floor(x[b, i, j])
-                fy, fx = y[b, i, j] - top, x[b, i, j] - left
+                top, left = np.floor(y[n, i, j]), np.floor(x[n, i, j])
+                fy, fx = y[n, i, j] - top, x[n, i, j] - left
                 y0, y1 = _fold(int(top), height, rows), _fold(int(top) + 1, height, rows)
                 x0, x1 = _fold(int(left), width, columns), _fold(int(left) + 1, width, columns)
-                for c in range(out.shape[3]):
-                    upper = image[b, y0, x0, c] * (1 - fx) + image[b, y0, x1, c] * fx
-                    lower = image[b, y1, x0, c] * (1 - fx) + image[b, y1, x1, c] * fx
-                    out[b, i, j, c] = upper * (1 - fy) + lower * fy
+                w00, w01, w10, w11 = (1 - fy) * (1 - fx), (1 - fy) * fx, fy * (1 - fx), fy * fx
+                a, b, c, d = picture[y0, x0], picture[y0, x1], picture[y1, x0], picture[y1, x1]
+                for k in range(3):
+                    out[n, i, j, k] = a[k] * w00 + b[k] * w01 + c[k] * w10 + d[k] * w11

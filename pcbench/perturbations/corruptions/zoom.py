@@ -32,7 +32,12 @@ def add_zoomed(total: Tensor, x: Tensor, factor: float) -> None:
     """Add x, enlarged by factor, to total; both (B, H, W, C) float32 and contiguous."""
     rows, columns = zoom_line(x.shape[1], factor), zoom_line(x.shape[2], factor)
     if on_cpu(x):
-        _zoom_loop(x.flatten(2).numpy(), *rows, *columns, total.numpy())
+        channels = x.shape[3]
+        source = columns[0][:, None] * channels + np.arange(channels)
+        share = np.repeat(columns[1], channels)
+        _zoom_loop(
+            x.flatten(2).numpy(), *rows, source.ravel().astype(np.uint64), share, channels, total.flatten(2).numpy()
+        )
         return
     for dim, (lower, part) in ((1, rows), (2, columns)):
         index = torch.from_numpy(lower).to(x.device)
@@ -43,17 +48,22 @@ def add_zoomed(total: Tensor, x: Tensor, factor: float) -> None:
 
 @compiled
 def _zoom_loop(
-    x: Floats, rows: Indices, down: Floats, columns: Indices, right: Floats, total: npt.NDArray[np.float32]
+    x: Floats,
+    rows: Indices,
+    down: Floats,
+    columns: npt.NDArray[np.uint64],
+    right: Floats,
+    channels: int,
+    total: Floats,
 ) -> None:
-    channels = total.shape[3]
     line = np.empty(x.shape[2], np.float32)
+    next_pixel = np.uint64(channels)
     for image in range(x.shape[0]):
         for i in range(rows.size):
             upper, lower, share = x[image, rows[i]], x[image, rows[i] + 1], down[i]
             for k in range(line.size):
                 line[k] = upper[k] + (lower[k] - upper[k]) * share
             out = total[image, i]
-            for j in range(columns.size):
-                at = columns[j] * channels
-                for c in range(channels):
-                    out[j, c] += line[at + c] + (line[at + channels + c] - line[at + c]) * right[j]
+            for k in range(out.size):
+                here = line[columns[k]]
+                out[k] += here + (line[columns[k] + next_pixel] - here) * right[k]
