@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcbench.errors import RunError
-from pcbench.harness.images import Source
+from pcbench.harness.images import Prepared, Source
 from pcbench.perturbations.base import Perturbation
 
 _RETRIES = 3
@@ -123,7 +123,7 @@ class Pipeline:
             for task in tasks:
                 yield (task, *prepare(task))
             return
-        waiting: deque[tuple[Task, Path, Future[tuple[tuple[int, ...], float]]]] = deque()
+        waiting: deque[tuple[Task, Path, Future[tuple[tuple[int, ...], float]] | None]] = deque()
         free = list(self._slots)
         source = iter(tasks)
         failures = 0
@@ -135,7 +135,11 @@ class Pipeline:
                 if not waiting:
                     return
                 task, slot, future = waiting[0]
-                shape, seconds = future.result()
+                if future is None:
+                    images, seconds = prepare(task)
+                else:
+                    shape, seconds = future.result()
+                    images = np.fromfile(slot, dtype=np.uint8).reshape(shape)
             except BrokenProcessPool:
                 failures += 1
                 if failures > _RETRIES:
@@ -154,11 +158,12 @@ class Pipeline:
                 continue
             failures = 0
             waiting.popleft()
-            images = np.fromfile(slot, dtype=np.uint8).reshape(shape)
             free.append(slot)
             yield task, images, seconds
 
-    def _submit(self, slot: Path, task: Task) -> Future[tuple[tuple[int, ...], float]]:
+    def _submit(self, slot: Path, task: Task) -> Future[tuple[tuple[int, ...], float]] | None:
+        if task.perturbation is None and isinstance(task.source, Prepared):
+            return None  # nothing but copying memory: a process is not worth its start
         if self._pool is None:
             # Spawned, not forked: a fork of a process with threads (torch's, CUDA's) can hang.
             context = multiprocessing.get_context("spawn")
