@@ -53,8 +53,7 @@ def elastic_transform(images: Tensor, constants: Constants, draws: Draws) -> Ten
     (ax, bx, cx), (ay, by, cy) = maps.permute(1, 2, 0)[:, :, :, None, None]
     moved = sample(images.to(torch.float32), ay * x + by * y + cy, ax * x + bx * y + cx, "mirror")
 
-    noise = torch.stack([draws.uniform((height, width), stream) for stream in (0, 1)], 3)
-    dx, dy = smooth(noise, sigma, truncate=3, border="reflect").mul_(alpha).unbind(3)
+    dx, dy = smooth(draws.uniform((height, width, 2)), sigma, truncate=3, border="reflect").mul_(alpha).unbind(3)
     return sample(moved, y + dy, x + dx, "reflect")
 
 

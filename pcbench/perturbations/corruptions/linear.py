@@ -4,9 +4,11 @@ Images are (B, H, W, C) float32. The compiled loops treat one image at a time in
 float64 or tap by tap. So neither depends on the batch.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,8 +18,15 @@ from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+_SHORT = 24  # radius up to which OpenCV's filter beats a banded matrix
+
 # What lies outside of "abcd": nearest aaa|abcd|ddd, reflect cba|abcd|dcb, mirror dcb|abcd|cba.
 Border = Literal["nearest", "reflect", "mirror"]
+_OPENCV_BORDERS = {
+    "nearest": cv2.BORDER_REPLICATE,
+    "reflect": cv2.BORDER_REFLECT,
+    "mirror": cv2.BORDER_REFLECT_101,
+}
 
 
 def fold(index: Indices, size: int, border: Border) -> Indices:
@@ -37,26 +46,45 @@ def reflection(size: int, border: Border) -> tuple[int, int]:
 # --- separable maps: one matrix an axis ---
 
 
-@lru_cache(maxsize=256)
-def gaussian_matrix(size: int, sigma: float, truncate: float, border: Border) -> Array:
-    """(size, size): row i holds the weights of pixel i's Gaussian mean, cut at `truncate` deviations.
+def gaussian_weights(sigma: float, radius: int) -> Array:
+    """(2 radius + 1,): the weights of a Gaussian mean; they sum to 1."""
+    weights: Array = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    return weights
+
+
+@dataclass(frozen=True)
+class Band:
+    """A linear map of lines of pixels.
+
+    Attributes:
+        matrix: (size, size) float32.
+        first: (size,) the first column of each row that is not 0.
+        last: (size,) one more than the last such column.
+    """
+
+    matrix: npt.NDArray[np.float32]
+    first: Indices
+    last: Indices
+
+
+@lru_cache(maxsize=64)
+def gaussian_matrix(size: int, sigma: float, truncate: float, border: Border) -> Band:
+    """Row i holds the weights of pixel i's Gaussian mean, cut at `truncate` deviations.
 
     As scipy.ndimage.gaussian_filter1d: radius int(truncate * sigma + 0.5), weights that sum to 1.
     """
     matrix = np.zeros((size, size))
-    if sigma == 0:
-        np.fill_diagonal(matrix, 1)
-        return matrix
-    offsets = np.arange(-int(truncate * sigma + 0.5), int(truncate * sigma + 0.5) + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weights /= weights.sum()
-    rows = np.arange(size)[:, None]
+    radius = int(truncate * sigma + 0.5)
+    weights = gaussian_weights(sigma, radius) if radius else np.ones(1)
+    rows, offsets = np.arange(size)[:, None], np.arange(-radius, radius + 1)
     np.add.at(matrix, (rows, fold(rows + offsets, size, border)), weights)
-    return matrix
+    used = matrix != 0
+    return Band(matrix.astype(np.float32), used.argmax(1), size - used[:, ::-1].argmax(1))
 
 
-def separable(x: Tensor, vertical: Array, horizontal: Array) -> Tensor:
-    """(B, H, W, C) -> the same: `vertical` (H, H) along the columns, `horizontal` (W, W) along the rows.
+def separable(x: Tensor, vertical: Band, horizontal: Band) -> Tensor:
+    """(B, H, W, C) -> the same: `vertical` along the columns, `horizontal` along the rows.
 
     The result may be a transposed view.
     """
@@ -67,20 +95,25 @@ def separable(x: Tensor, vertical: Array, horizontal: Array) -> Tensor:
 def smooth(x: Tensor, sigma: float, truncate: float = 4, border: Border = "nearest") -> Tensor:
     """(B, H, W, C) -> Gaussian mean, with skimage's defaults."""
     height, width = x.shape[1:3]
+    radius = int(truncate * sigma + 0.5)
+    if on_cpu(x) and 0 < radius <= _SHORT:
+        weights = gaussian_weights(sigma, radius).astype(np.float32)
+        out = np.empty(x.shape, np.float32)
+        for source, target in zip(x.contiguous().numpy(), out, strict=True):
+            cv2.sepFilter2D(source, cv2.CV_32F, weights, weights, target, borderType=_OPENCV_BORDERS[border])
+        return torch.from_numpy(out)
     return separable(
         x, gaussian_matrix(height, sigma, truncate, border), gaussian_matrix(width, sigma, truncate, border)
     )
 
 
-def _along_rows(x: Tensor, matrix: Array) -> Tensor:
+def _along_rows(x: Tensor, band: Band) -> Tensor:
     if not on_cpu(x):
-        weights = torch.from_numpy(matrix).to(x.device)
+        weights = torch.from_numpy(band.matrix).to(x.device, torch.float64)
         return (weights @ x.flatten(2).double()).to(torch.float32).view(x.shape)
     out = np.empty(x.shape, np.float32)
-    used = matrix != 0
-    first, last = used.argmax(1), matrix.shape[1] - used[:, ::-1].argmax(1)
     lines = x.flatten(2).numpy()
-    _band_loop(lines, matrix.astype(np.float32), first, last, out.reshape(lines.shape))
+    _band_loop(lines, band.matrix, band.first, band.last, out.reshape(lines.shape))
     return torch.from_numpy(out)
 
 
