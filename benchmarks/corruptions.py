@@ -51,7 +51,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     data = load_data("samples")
     geometry = Geometry((arguments.size, arguments.size), arguments.size * 8 // 7)
-    images = np.stack([geometry.prepare(data.read(i)) for i in range(arguments.images)])
+    images = np.stack([geometry.prepare(data.read(i % len(data))) for i in range(arguments.images)])
 
     copying = statistics.median(copy_milliseconds(images) for _ in range(5))
     print(
