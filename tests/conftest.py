@@ -8,6 +8,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
+# Doctests are looked for in every module; of several conftest.py, only one could be imported under that name.
+collect_ignore_glob = ["*conftest.py"]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
