@@ -4,7 +4,7 @@
 
 One thread. In each round and for each condition the two take turns on the same images; times are medians over the
 rounds, in milliseconds an image, after one round that is not counted (it compiles, and builds tables). Both use the
-constants of ImageNet-C. The code that made ImageNet-C cannot run beside today's libraries and is not measured here.
+constants of ImageNet-C. The code that made ImageNet-C is not measured here.
 """
 
 import argparse
