@@ -1,7 +1,6 @@
-"""Training of a classifier, with or without dynamics, on images in memory: seeded, resumable, on several processes."""
+"""Training of a classifier, with or without dynamics, on labelled images: seeded, resumable, on several processes."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,16 +17,15 @@ from pcbench.models.hah import HaHBlock, HaHCost
 from pcbench.models.vgg import VGG16
 from pcbench.training.batches import training_batches
 from pcbench.training.distributed import Processes
-from pcbench.training.examples import Crops, Examples
-from pcbench.training.feedback import Progress
+from pcbench.training.examples import Examples, Labelled
 from pcbench.training.folder import Row, TrainingFolder
+from pcbench.training.loop import Loop, Report
 from pcbench.training.recipes import ClassifierRecipe
 
 WEIGHTS_FILE = "network.safetensors"
-EVALUATION_BATCH = 500
 
 
-class ClassifierTraining:
+class ClassifierTraining(Loop[Labelled]):
     """A training of all parameters of a network; `run` begins it, or goes on from the state in its folder.
 
     Args:
@@ -60,25 +58,18 @@ class ClassifierTraining:
             raise UserError(f"a batch of {recipe.batch_size} does not divide among {processes.world} processes")
         if cost is not None and _hah_network(model) is None:
             raise UserError(f"{model.name} has no HaH blocks, which the HaH cost is about")
-        self.recipe, self.processes, self.cost = recipe, processes, cost
-        self.checkpoint_steps = checkpoint_steps
-        device = processes.device
+        self.recipe, self.cost = recipe, cost
         layout = torch.channels_last
-        self.model: TemporalClassifier = model.to(device=device, memory_format=layout).requires_grad_(True)  # type: ignore[call-overload]  # torch's stubs lack this form
-        self.train, self.test = train.to(device), test.to(device)
+        self.model: TemporalClassifier = model.to(device=processes.device, memory_format=layout).requires_grad_(True)  # type: ignore[call-overload]  # torch's stubs lack this form
+        self.train, self.test = train.to(processes.device), test.to(processes.device)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimiser = _optimiser(recipe, self.parameters)
         self.average = {name: tensor.clone() for name, tensor in model.state_dict().items()} if recipe.ema else {}
-        self.per_epoch = len(train) // recipe.batch_size
-        self.steps = recipe.epochs * self.per_epoch
-        self.step = 0
-        self.rows: list[Row] = []
-        self._sums = torch.zeros(3, dtype=torch.float64)  # cross-entropy, correct at the last timestep, HaH cost
-        self._crops: tuple[int, Crops] | None = None
+        per_epoch = len(train) // recipe.batch_size
+        sums = 3  # cross-entropy, share correct at the last timestep, HaH cost
+        super().__init__(recipe.epochs, per_epoch, recipe.batch_size, processes, checkpoint_steps, sums)
 
-    def run(
-        self, folder: TrainingFolder | None = None, progress: Callable[[Progress], None] = lambda _: None
-    ) -> list[Row]:
+    def run(self, folder: TrainingFolder | None = None, progress: Report = lambda _: None) -> list[Row]:
         """Train to the end, and leave the model with the parameters to keep, in eval mode.
 
         With a folder: resume from its state, and keep state and log in it.
@@ -90,28 +81,14 @@ class ClassifierTraining:
             RunError: the loss is not finite.
             UserError: the folder's state is damaged.
         """
-        state = self.processes.agree(folder.load_state() if folder is not None else None)
-        if isinstance(state, dict):
-            self._restore(state)
-        begun, first_step = time.monotonic(), self.step
-        for batch in self._remaining():
-            epoch = batch[0][0]
-            self._train_step(epoch, torch.tensor([position for _, position in batch]))
-            row = None
-            if self.step % self.per_epoch == 0:
-                seen = (self.step - first_step) * self.recipe.batch_size
-                row = self._finish_epoch(seen / (time.monotonic() - begun))
-                begun, first_step = time.monotonic(), self.step
-            if row is not None or self.step % self.checkpoint_steps == 0:
-                self._write(folder)
-            progress(Progress(self.step // self.per_epoch, self.recipe.epochs, self.step, self.steps, row))
+        self.advance(folder, progress)
         if self.average:
             self.model.load_state_dict(self.average)
         self.model.requires_grad_(False).eval()
         return self.rows
 
-    def _remaining(self) -> Iterator[list[tuple[int, int]]]:
-        return training_batches(
+    def _batches(self) -> Iterator[Labelled]:
+        places = training_batches(
             list(range(len(self.train))),
             self.recipe.batch_size,
             range(self.step, self.steps),
@@ -119,18 +96,13 @@ class ClassifierTraining:
             self.processes.rank,
             self.processes.world,
         )
+        return self.train.views(places, self.recipe)
 
-    def _crops_of(self, epoch: int) -> Crops:
-        if self._crops is None or self._crops[0] != epoch:
-            self._crops = epoch, Crops.draw(len(self.train), self.recipe.padding, self.recipe.seed, epoch)
-        return self._crops[1]
-
-    def _train_step(self, epoch: int, positions: Tensor) -> None:
+    def _train_step(self, batch: Labelled) -> Tensor:
         rate = self.recipe.rate(self.step, self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        where = positions.to(self.processes.device)
-        images, labels = self._crops_of(epoch).of(self.train.images, where), self.train.labels[where]
+        images, labels = batch
         self.model.train()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
@@ -150,10 +122,9 @@ class ClassifierTraining:
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimiser.step()
-        self.step += 1
-        self._update_average()
+        self._update_average(self.step + 1)
         correct = (logits[-1].argmax(dim=1) == labels).double().mean()
-        self._sums += torch.tensor([float(loss.detach()), float(correct), climbed], dtype=torch.float64)
+        return torch.tensor([float(loss.detach()), float(correct), climbed], dtype=torch.float64)
 
     def _forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits (T + 1, B, classes), and the HaH blocks' drives where a cost needs them; one pass."""
@@ -164,20 +135,19 @@ class ClassifierTraining:
         return logits.unsqueeze(0), drives
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_average(self, step: int) -> None:
         """Move the running mean towards the parameters; quickly at first, so that it forgets the initial ones."""
-        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.ema, (1 + step) / (10 + step))
         for name, tensor in self.model.state_dict().items() if self.average else ():
             if tensor.is_floating_point():
                 self.average[name].lerp_(tensor, 1 - decay)
             else:
                 self.average[name].copy_(tensor)
 
-    def _finish_epoch(self, speed: float) -> Row:
-        loss, correct, cost = (self.processes.total(self._sums) / self.processes.world / self.per_epoch).tolist()
-        self._sums.zero_()
+    def _row(self, speed: float, means: list[float]) -> Row:
+        loss, correct, cost = means
         row: Row = {
-            "epoch": self.step // self.per_epoch,
+            "epoch": self.epoch,
             "step": self.step,
             "learning_rate": self.recipe.rate(self.step - 1, self.steps),
             "images_per_second": speed,
@@ -186,9 +156,7 @@ class ClassifierTraining:
         }
         if self.cost is not None:
             row["hah_cost"] = cost
-        row |= self.evaluate()
-        self.rows.append(row)
-        return row
+        return row | self.evaluate()
 
     @torch.no_grad()
     def evaluate(self) -> Row:
@@ -197,11 +165,10 @@ class ClassifierTraining:
         parameters: Mapping[str, Tensor] = self.average or self.model.state_dict()
         _share_statistics(self.model, self.processes.world)
         sums = torch.zeros(self.recipe.timesteps + 2, dtype=torch.float64)
-        for images, labels in self.test.evaluation(EVALUATION_BATCH, self.processes.rank, self.processes.world):
-            ordered = images.contiguous(memory_format=torch.channels_last)
+        for images, labels in self.test.evaluation(self.recipe.batch_size, self.processes.rank, self.processes.world):
             with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16"):
                 logits: Tensor = functional_call(
-                    self.model, dict(parameters), (ordered,), {"timesteps": self.recipe.timesteps}
+                    self.model, dict(parameters), (images,), {"timesteps": self.recipe.timesteps}
                 )
             logits = logits.float()
             sums[0] += F.cross_entropy(logits[-1], labels, reduction="sum").cpu()
@@ -214,25 +181,14 @@ class ClassifierTraining:
         self.optimiser.load_state_dict(state["optimiser"])
         for name, tensor in state["average"].items():
             self.average[name].copy_(tensor)
-        self.step, self.rows, self._sums = state["step"], state["rows"], state["sums"]
 
-    def _write(self, folder: TrainingFolder | None) -> None:
-        """Keep the state. Every process's own sums are gathered, so that a resumed log is the same."""
+    def _state(self) -> dict[str, object]:
         _share_statistics(self.model, self.processes.world)
-        sums = self.processes.total(self._sums) / self.processes.world
-        if folder is None or not self.processes.first:
-            return
-        folder.save_state(
-            {
-                "model": self.model.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "average": self.average,
-                "step": self.step,
-                "rows": self.rows,
-                "sums": sums,
-            }
-        )
-        folder.write_log(self.rows)
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+        }
 
 
 def save_weights(training: ClassifierTraining, folder: TrainingFolder, *, command: str, half: bool) -> Metadata:

@@ -1,32 +1,56 @@
-"""Labelled images for training a classifier: from `--data`, with training and test parts, and in batches."""
+"""Labelled images for training a classifier, in batches: small ones from memory, large ones from their files."""
 
 import hashlib
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pcbench.data.arrays import read_image_array
-from pcbench.data.cifar10 import BATCHES, VARIABLE
-from pcbench.data.classes import CIFAR10
-from pcbench.data.folder import read_folder
-from pcbench.data.images import ImageSet, choose_positions
-from pcbench.data.registry import load_data, public_name
+from pcbench.data.images import ImageSet
 from pcbench.errors import UserError
+from pcbench.models.base import Preprocessing
 from pcbench.randomness import torch_generator
-from pcbench.training.batches import split
+from pcbench.training.batches import Augmentation, Place, Views, evaluation_batches, loader
+from pcbench.training.recipes import ClassifierRecipe
 
-TRAIN, TEST = "train", "test"
+Labelled = tuple[Tensor, Tensor]  # images (B, C, H, W) in [0, 1], channels last in memory, and labels (B,)
+
+SMALL = 64  # pixels: the longest side of images that are kept in memory
+
+
+class Examples(ABC):
+    """Labelled images of a data set `name`."""
+
+    name: str
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "Examples":
+        """The same, with batches on a device."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of what is trained on."""
+
+    @abstractmethod
+    def views(self, places: Iterator[list[Place]], recipe: ClassifierRecipe) -> Iterator[Labelled]:
+        """Augmented batches; each view is drawn from (seed, epoch, image), whatever the batches."""
+
+    @abstractmethod
+    def evaluation(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """All examples once, as they are evaluated; each process gets its share."""
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Images in memory, where the model is.
+class InMemory(Examples):
+    """Images of the model's own size, in memory, where the model is. Views are padded crops and mirror images.
 
     Attributes:
         name: of the data set.
@@ -39,23 +63,84 @@ class Examples:
     labels: Tensor
 
     def __len__(self) -> int:
+        """N."""
         return len(self.labels)
 
-    def to(self, device: torch.device) -> "Examples":
-        """The same on a device."""
-        return Examples(self.name, self.images.to(device), self.labels.to(device))
+    def to(self, device: torch.device) -> "InMemory":
+        """See Examples."""
+        return InMemory(self.name, self.images.to(device), self.labels.to(device))
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest of images and labels."""
+        """Of images and labels."""
         digest = hashlib.sha256(self.images.cpu().numpy().tobytes())
         digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def evaluation(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-        """All examples once, in [0, 1], with labels; each process gets its share."""
+    def views(self, places: Iterator[list[Place]], recipe: ClassifierRecipe) -> Iterator[Labelled]:
+        """See Examples; one draw of crops serves an epoch."""
+        drawn: tuple[int, Crops] | None = None
+        for batch in places:
+            epoch = batch[0][0]
+            if drawn is None or drawn[0] != epoch:
+                drawn = epoch, Crops.draw(len(self), recipe.padding, recipe.seed, epoch)
+            where = torch.tensor([position for _, position in batch]).to(self.images.device)
+            yield drawn[1].of(self.images, where), self.labels[where]
+
+    def evaluation(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """See Examples."""
         for start in range(rank * batch_size, len(self), world * batch_size):
             stop = start + batch_size
-            yield self.images[start:stop].float() / 255, self.labels[start:stop]
+            images = self.images[start:stop].float() / 255
+            yield images.contiguous(memory_format=torch.channels_last), self.labels[start:stop]
+
+
+@dataclass(frozen=True)
+class Streamed(Examples):
+    """Images that worker processes read and crop as they are needed, so that any number of them can be trained on.
+
+    Views are random resized crops and mirror images; evaluation has the model's own preprocessing.
+
+    Attributes:
+        name: of the data set.
+        images: of any size.
+        preprocessing: of the model.
+        workers: processes that read.
+        device: where batches go.
+    """
+
+    name: str
+    images: ImageSet
+    preprocessing: Preprocessing
+    workers: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.images)
+
+    def to(self, device: torch.device) -> "Streamed":
+        """See Examples."""
+        return Streamed(self.name, self.images, self.preprocessing, self.workers, device)
+
+    def fingerprint(self) -> str:
+        """Of ids and labels; reading every image would take as long as an epoch."""
+        lines = (f"{name}\x1f{label}" for name, label in zip(self.images.ids, self.images.labels, strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def views(self, places: Iterator[list[Place]], recipe: ClassifierRecipe) -> Iterator[Labelled]:
+        """See Examples; one loader for all batches, so that workers start once and read across epochs."""
+        return self._read(places, Augmentation(scale=(recipe.crop_scale, 1.0)), recipe.seed)
+
+    def evaluation(self, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Labelled]:
+        """See Examples."""
+        places = evaluation_batches(list(range(len(self))), batch_size, rank, world)
+        return self._read(places, None, 0)
+
+    def _read(self, places: Iterator[list[Place]], augmentation: Augmentation | None, seed: int) -> Iterator[Labelled]:
+        views = Views(self.images, self.preprocessing, augmentation, seed)
+        for images, labels, _ in loader(views, places, self.workers, self.device):
+            layout = torch.channels_last
+            yield images.to(self.device, non_blocking=True, memory_format=layout), labels.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -98,93 +183,22 @@ class Crops:
         return views.permute(0, 3, 1, 2).float() / 255
 
 
-def load_part(data: str, part: str) -> ImageSet | None:
-    """The training or the test images of `--data`, or None when it has no such part.
-
-    Args:
-        data: a .npz file with x_train, y_train, x_test, y_test; the root of torchvision's CIFAR-10; a folder with
-            train/ and test/ (or val/) folders of class folders; or a folder of class folders, which is all training.
-            The name "cifar10" stands for the path in PCBENCH_CIFAR10.
-        part: "train" or "test".
+def examples_of(images: ImageSet, preprocessing: Preprocessing, workers: int) -> Examples:
+    """Images for a model: in memory where its images are small, else read as they are needed.
 
     Raises:
-        UserError: no such data, or not as they should be.
+        UserError: small images of another size than the model's.
     """
-    if data == "cifar10" and os.environ.get(VARIABLE):
-        data = os.environ[VARIABLE]
-    path = Path(data).expanduser()
-    if path.suffix == ".npz" and path.is_file():
-        return read_image_array(path, public_name(path), "cifar10", len(CIFAR10), part)
-    root = path.parent if path.name == BATCHES else path
-    if (root / BATCHES).is_dir():
-        return _torchvision(root, part)
-    if (path / TRAIN).is_dir():
-        if part == TRAIN:
-            return read_folder(path / TRAIN, public_name(path))
-        return load_data(data) if any((path / name).is_dir() for name in ("val", "validation", TEST)) else None
-    return load_data(data) if part == TRAIN else None
-
-
-def load_training_images(data: str, space: str | None = None) -> ImageSet:
-    """The training images of `--data`; see `load_part`. A test part that lies beside them is not touched.
-
-    Args:
-        data: see `load_part`.
-        space: whose classes the labels must be; None for any.
-
-    Raises:
-        UserError: no such data, not as they should be, or labels of other classes.
-    """
-    images = load_part(data, TRAIN)
-    assert images is not None  # every form of data has something to train on
-    if space is not None and images.label_space != space:
-        raise UserError(f"data {images.name} has labels of {images.label_space}; the model knows {space}")
-    return images
-
-
-def load_examples(
-    data: str, space: str, size: tuple[int, int], *, limit: int | None = None, held_out: float = 0.0
-) -> tuple[Examples, Examples]:
-    """Training examples and those on which accuracy is reported.
-
-    Args:
-        data: see `load_part`.
-        space: whose classes the model knows ("cifar10").
-        size: (height, width) that the model takes.
-        limit: use this many training images, balanced over classes; and as many of the others at most.
-        held_out: report on this share of the training images, which are then not trained on, instead of the test part.
-
-    Raises:
-        UserError: also labels of other classes, images of another size, no test part and nothing held out.
-    """
-    train = load_training_images(data, space)
-    train = train if limit is None else train.subset(choose_positions(train, limit))
-    test: ImageSet | None
-    if held_out:
-        kept, reported = split(train.ids, held_out)
-        train, test = train.subset(kept), train.subset(reported)
-    else:
-        test = load_part(data, TEST)
-        if test is None:
-            raise UserError(f"data {train.name} has no test part; --held-out 0.1 reports on a tenth of its images")
-        test = test if limit is None else test.subset(choose_positions(test, limit))
-    return _in_memory(train, size), _in_memory(test, size)
-
-
-def _in_memory(images: ImageSet, size: tuple[int, int]) -> Examples:
-    pixels = np.empty((len(images), *size, 3), np.uint8)
+    if max(preprocessing.size) > SMALL:
+        return Streamed(images.name, images, preprocessing, workers)
+    height, width = preprocessing.size
+    pixels = np.empty((len(images), height, width, 3), np.uint8)
     for index, name in enumerate(images.ids):
         image = images.read(index)
-        if image.shape[:2] != size:
+        if image.shape[:2] != (height, width):
             raise UserError(
-                f"image {name} is {image.shape[0]} x {image.shape[1]}; this recipe trains on images of the model's own "
-                f"size, {size[0]} x {size[1]}"
+                f"image {name} is {image.shape[0]} x {image.shape[1]}; this model trains on images of its own size, "
+                f"{height} x {width}"
             )
         pixels[index] = image
-    return Examples(images.name, torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.tensor(images.labels))
-
-
-def _torchvision(root: Path, part: str) -> ImageSet:
-    from pcbench.data.cifar10 import TorchvisionCifar10
-
-    return TorchvisionCifar10(public_name(root), root, train=part == TRAIN)
+    return InMemory(images.name, torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.tensor(images.labels))

@@ -9,7 +9,7 @@ share of the target's variance that is explained, which is free of scale.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from pcbench.training.batches import Augmentation, Views, evaluation_batches, lo
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
 from pcbench.training.least_squares import accumulate, linear_parts, solve
+from pcbench.training.loop import Loop, Progress, Report
 
 WEIGHTS_FILE = "feedback.safetensors"
 
@@ -89,17 +90,6 @@ class FeedbackRecipe:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training is: what a display shows."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    row: Row | None
-
-
-@dataclass(frozen=True)
 class Outcome:
     """A finished training.
 
@@ -138,7 +128,7 @@ class Decoders(nn.Module):
         return torch.stack(losses)
 
 
-class FeedbackTraining:
+class FeedbackTraining(Loop[Tensor]):
     """A training of the feedback weights of one network; `run` begins it, or goes on from the state in its folder.
 
     Args:
@@ -160,8 +150,7 @@ class FeedbackTraining:
         workers: int = 0,
         checkpoint_steps: int = 500,
     ) -> None:
-        self.recipe, self.processes, self.workers = recipe, processes, workers
-        self.checkpoint_steps = checkpoint_steps
+        self.recipe, self.workers = recipe, workers
         self.images = images
         self.train_positions, self.held_out = split(images.ids, recipe.held_out)
         if len(self.train_positions) < recipe.batch_size:
@@ -177,55 +166,33 @@ class FeedbackTraining:
             self._linear = [linear_parts(part, n) for n, part in enumerate(self.decoders.predictors, start=1)]
         self.decoders.requires_grad_(True).train()
         self.optimiser = _optimiser(recipe, self.decoders)
-        self.per_epoch = len(self.train_positions) // recipe.batch_size
-        self.steps = recipe.epochs * self.per_epoch
         augmentation = Augmentation(scale=(recipe.crop_scale, 1.0)) if recipe.augment else None
         self.views = Views(images, model.preprocessing, augmentation, recipe.seed)
-        self.step = 0
-        self.rows: list[Row] = []
         self.best: dict[str, Any] = {}
-        self._sums = torch.zeros(len(self.decoders.predictors), dtype=torch.float64)
+        self._trained = DistributedDataParallel(self.decoders) if processes.world > 1 else self.decoders
+        per_epoch = len(self.train_positions) // recipe.batch_size
+        count = len(self.decoders.predictors)
+        super().__init__(recipe.epochs, per_epoch, recipe.batch_size, processes, checkpoint_steps, count)
 
-    def run(
-        self, folder: TrainingFolder | None = None, progress: Callable[[Progress], None] = lambda _: None
-    ) -> Outcome:
+    def run(self, folder: TrainingFolder | None = None, progress: Report = lambda _: None) -> Outcome:
         """Train to the end. With a folder: resume from its state, and keep state, log and best weights in it.
 
         Raises:
             RunError: a loss is not finite.
             UserError: the folder's state is damaged.
         """
-        state = self.processes.agree(folder.load_state() if folder is not None else None)
-        if isinstance(state, dict):
-            self._restore(state)
-        elif self.recipe.start == "least-squares":
-            self._solve(progress)
-            self._write(folder)
-        trained: nn.Module = self.decoders
-        if self.processes.world > 1:
-            trained = DistributedDataParallel(self.decoders)
-        begun = time.monotonic()
-        first_step = self.step
-        while self.step < self.steps and not self._out_of_patience():
-            # One loader for all remaining epochs, so that workers start once and read across epochs.
-            for images, _, _ in loader(self.views, self._remaining(), self.workers, self.processes.device):
-                self._train_step(trained, images)
-                row = None
-                if self.step % self.per_epoch == 0:
-                    seen = (self.step - first_step) * self.recipe.batch_size
-                    row = self._finish_epoch(seen / (time.monotonic() - begun))
-                    begun, first_step = time.monotonic(), self.step
-                if row is not None or self.step % self.checkpoint_steps == 0:
-                    self._write(folder)
-                progress(Progress(self.epoch, self.recipe.epochs, self.step, self.steps, row))
-                if row is not None and self._out_of_patience():
-                    break
+        self.advance(folder, progress)
         self.decoders.load_state_dict(self.best["decoders"])
         self.decoders.requires_grad_(False).eval()
         best = next(row for row in self.rows if row["epoch"] == self.best["epoch"])
         return Outcome(self.rows, best, self.step < self.steps)
 
-    def _solve(self, progress: Callable[[Progress], None]) -> None:
+    def _begin(self, progress: Report) -> bool:
+        if self.recipe.start == "least-squares":
+            self._solve(progress)
+        return self.recipe.start == "least-squares"
+
+    def _solve(self, progress: Report) -> None:
         """Epoch 0: the least squares on the training images, their ridges chosen on the held-out ones."""
         begun, seen = time.monotonic(), 0
 
@@ -242,20 +209,15 @@ class FeedbackTraining:
         train = accumulate(self._linear, levels(self.train_positions))
         held_out = accumulate(self._linear, levels(self.held_out)) if self.held_out else [None] * len(train)
         losses = [solve(known, judge)[1] for known, judge in zip(train, held_out, strict=True)]
-        self._sums += torch.tensor(losses, dtype=torch.float64) * self.per_epoch
-        row = self._finish_epoch(seen / (time.monotonic() - begun))
-        progress(Progress(0, self.recipe.epochs, seen, len(self.images), row))
+        self.rows.append(self._row(seen / (time.monotonic() - begun), losses))
+        progress(Progress(0, self.recipe.epochs, seen, len(self.images), self.rows[-1]))
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16")
 
-    @property
-    def epoch(self) -> int:
-        """Number of finished epochs."""
-        return self.step // self.per_epoch
-
-    def _remaining(self) -> Iterator[list[tuple[int, int]]]:
-        return training_batches(
+    def _batches(self) -> Iterator[Tensor]:
+        # One loader for all remaining epochs, so that workers start once and read across epochs.
+        places = training_batches(
             self.train_positions,
             self.recipe.batch_size,
             range(self.step, self.steps),
@@ -263,6 +225,8 @@ class FeedbackTraining:
             self.processes.rank,
             self.processes.world,
         )
+        for images, _, _ in loader(self.views, places, self.workers, self.processes.device):
+            yield images
 
     def _levels(self, images: Tensor) -> list[Tensor]:
         """e_0 .. e_N at t = 0, without gradients."""
@@ -272,39 +236,35 @@ class FeedbackTraining:
             step = next(iter(self.model.network.unroll(x, timesteps=0)))
             return [x, *step.representations]
 
-    def _train_step(self, trained: nn.Module, images: Tensor) -> None:
+    def _train_step(self, images: Tensor) -> Tensor:
         rate = self.recipe.rate(self.step, self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         with self._precision():
-            losses = trained(self._levels(images))
+            losses: Tensor = self._trained(self._levels(images))
         if not bool(losses.isfinite().all()):
             n = int((~losses.isfinite()).nonzero()[0]) + 1
             raise RunError(f"the loss of PCoder {n} is not finite at step {self.step}; try a lower learning rate")
         self.optimiser.zero_grad(set_to_none=True)
-        losses.sum().backward()
+        torch.autograd.backward(losses.sum())
         self.optimiser.step()
-        self._sums += losses.detach().double().cpu()
-        self.step += 1
+        return losses.detach().double().cpu()
 
-    def _finish_epoch(self, speed: float) -> Row:
-        train = self.processes.total(self._sums) / self.processes.world / self.per_epoch
-        self._sums.zero_()
+    def _row(self, speed: float, means: list[float]) -> Row:
         row: Row = {
             "epoch": self.epoch,
             "step": self.step,
             "learning_rate": self.recipe.rate(self.step - 1, self.steps) if self.step else 0.0,
             "images_per_second": speed,
         }
-        row |= {f"train_loss_{n}": float(loss) for n, loss in enumerate(train, start=1)}
-        score = float(train.sum())
+        row |= {f"train_loss_{n}": loss for n, loss in enumerate(means, start=1)}
+        score = sum(means)
         if self.held_out:
             loss, explained = self.evaluate(self.held_out)
             row |= {f"held_out_loss_{n}": value for n, value in enumerate(loss, start=1)}
             row |= {f"explained_variance_{n}": value for n, value in enumerate(explained, start=1)}
             score = 1 - sum(explained) / len(explained)
         row["score"] = score
-        self.rows.append(row)
         if not self.best or score < self.best["score"]:
             parameters = {name: tensor.detach().cpu().clone() for name, tensor in self.decoders.state_dict().items()}
             self.best = {"score": score, "epoch": self.epoch, "decoders": parameters}
@@ -340,31 +300,21 @@ class FeedbackTraining:
         loss = errors / counts
         return loss.tolist(), (1 - loss / variance).tolist()
 
-    def _out_of_patience(self) -> bool:
+    def _enough(self) -> bool:
         waited = self.epoch - int(self.best["epoch"]) if self.best else 0
         return 0 < self.recipe.patience <= waited
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.decoders.load_state_dict(state["decoders"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.rows, self.best, self._sums = state["step"], state["rows"], state["best"], state["sums"]
+        self.best = state["best"]
 
-    def _write(self, folder: TrainingFolder | None) -> None:
-        """Keep the state. Every process's own sums of losses are gathered, so that a resumed log is the same."""
-        sums = self.processes.total(self._sums) / self.processes.world
-        if folder is None or not self.processes.first:
-            return
-        folder.save_state(
-            {
-                "decoders": self.decoders.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "rows": self.rows,
-                "best": self.best,
-                "sums": sums,
-            }
-        )
-        folder.write_log(self.rows)
+    def _state(self) -> dict[str, object]:
+        return {
+            "decoders": self.decoders.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+        }
 
 
 def save_weights(training: FeedbackTraining, outcome: Outcome, folder: TrainingFolder, *, half: bool) -> Metadata:

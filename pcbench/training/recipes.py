@@ -25,7 +25,8 @@ class ClassifierRecipe:
         label_smoothing: share of the target that is spread over all classes.
         ema: decay of the running mean of the parameters, which is what is reported and kept; 0 for none.
         clip: largest norm of the gradient; 0 for none.
-        padding: black pixels around an image before the random crop of its own size.
+        padding: black pixels around an image in memory before the random crop of its own size.
+        crop_scale: smallest share of a streamed image's area that a random crop covers.
         loss_over: cross-entropy of the "last" timestep, or its "mean" over all timesteps.
         timesteps: T in training.
         dtype: "bfloat16" runs the network in mixed precision; parameters stay float32.
@@ -43,6 +44,7 @@ class ClassifierRecipe:
     ema: float = 0.0
     clip: float = 0.0
     padding: int = 4
+    crop_scale: float = 0.08
     loss_over: Literal["last", "mean"] = "last"
     timesteps: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -59,6 +61,8 @@ class ClassifierRecipe:
         for name in ("warmup", "label_smoothing", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
+        if not 0 < self.crop_scale <= 1:
+            raise UserError(f"crop_scale is {self.crop_scale}; it is a share of an image's area, in (0, 1]")
         if not 0 < self.learning_rate < math.inf:
             raise UserError(f"learning_rate is {self.learning_rate}; it must be above 0")
 

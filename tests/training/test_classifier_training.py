@@ -4,26 +4,35 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import pcbench
 from pcbench.cli.app import main
+from pcbench.data.geometry import Geometry
 from pcbench.errors import RunError, UserError
-from pcbench.models.base import TemporalClassifier
+from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.checkpoints import read
 from pcbench.models.hah import HaHCost
+from pcbench.models.own import initialised
+from pcbench.randomness import torch_generator
+from pcbench.training.batches import training_batches
 from pcbench.training.classifier import ClassifierTraining
 from pcbench.training.distributed import Processes
-from pcbench.training.examples import Crops, Examples, load_examples
+from pcbench.training.examples import Crops, InMemory, Streamed, examples_of
 from pcbench.training.folder import TrainingFolder
+from pcbench.training.loop import Progress
+from pcbench.training.parts import load_training_and_test
 from pcbench.training.recipes import CLASSIFIER, CONVRNN, HAH, HAH_SHORT, ClassifierRecipe
+from tests.training.tiny import Pictures
 
+CIFAR = Preprocessing((32, 32), (0.5,) * 3, (0.25,) * 3)
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 
@@ -36,9 +45,9 @@ def arrays(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(colours[labels][:, None, None] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64)
 
 
-def examples(count: int, seed: int = 0) -> Examples:
+def examples(count: int, seed: int = 0) -> InMemory:
     images, labels = arrays(count, seed)
-    return Examples("colours", torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+    return InMemory("colours", torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
 
 
 def training(name: str, recipe: ClassifierRecipe, cost: HaHCost | None = None, count: int = 80) -> ClassifierTraining:
@@ -122,12 +131,12 @@ def test_only_the_last_or_all_timesteps_are_supervised() -> None:
     for over in ("last", "mean"):
         made = training("convrnn-gru-shallow-cifar?width=0.06", replace(SMALL, timesteps=2, loss_over=over, ema=0.0))
         made.model.double()
-        images, labels = made._crops_of(0).of(made.train.images, torch.arange(20)), made.train.labels[:20]
+        images, labels = next(made._batches())
         logits = made.model(images, timesteps=2)
         losses = [torch.nn.functional.cross_entropy(answer, labels, label_smoothing=0.1) for answer in logits]
         loss = losses[-1] if over == "last" else sum(losses) / 3
         expected = torch.autograd.grad(loss, made.parameters)
-        made._train_step(0, torch.arange(20))
+        made._train_step((images, labels))
         gradients[over] = [parameter.grad for parameter in made.parameters]
         for found, reference in zip(gradients[over], expected, strict=True):
             assert (found - reference).norm() <= 1e-3 * reference.norm()  # the loss is taken in float32
@@ -255,10 +264,12 @@ def npz(tmp_path: Path) -> Path:
 
 
 def test_parts_of_an_array_file(npz: Path) -> None:
-    train, test = load_examples(str(npz), "cifar10", (32, 32))
+    train, test = load_training_and_test(str(npz), "cifar10")
     assert (len(train), len(test)) == (100, 30)
-    np.testing.assert_array_equal(train.images.permute(0, 2, 3, 1).numpy(), arrays(100)[0])
-    fewer, held_out = load_examples(str(npz), "cifar10", (32, 32), limit=40, held_out=0.25)
+    kept = examples_of(train, CIFAR, 0)
+    assert isinstance(kept, InMemory)
+    np.testing.assert_array_equal(kept.images.permute(0, 2, 3, 1).numpy(), arrays(100)[0])
+    fewer, held_out = load_training_and_test(str(npz), "cifar10", limit=40, held_out=0.25)
     assert (len(fewer), len(held_out)) == (30, 10)
 
 
@@ -272,17 +283,83 @@ def test_parts_of_a_folder(tmp_path: Path) -> None:
         folder = tmp_path / ("train" if index < 10 else "test") / CIFAR10[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{index}.png")
-    train, test = load_examples(str(tmp_path), "cifar10", (32, 32))
-    np.testing.assert_array_equal(
-        train.images[3].permute(1, 2, 0).numpy(), images[list(labels).index(int(train.labels[3]))]
-    )
+    train, test = load_training_and_test(str(tmp_path), "cifar10")
+    np.testing.assert_array_equal(train.read(3), images[list(labels).index(train.labels[3])])
     assert len(test) == 10
     with pytest.raises(UserError, match="has no test part; --held-out"):
-        load_examples(str(tmp_path / "train"), "cifar10", (32, 32))
-    with pytest.raises(UserError, match="is 32 x 32; this recipe trains on images of the model's own size, 224 x 224"):
-        load_examples(str(tmp_path), "cifar10", (224, 224))
+        load_training_and_test(str(tmp_path / "train"), "cifar10")
+    with pytest.raises(UserError, match="is 32 x 32; this model trains on images of its own size, 48 x 48"):
+        examples_of(train, replace(CIFAR, size=(48, 48)), 0)
     with pytest.raises(UserError, match="labels of cifar10; the model knows imagenet"):
-        load_examples(str(tmp_path), "imagenet", (32, 32))
+        load_training_and_test(str(tmp_path), "imagenet")
+
+
+class Large(Pictures):
+    """Images of the model's classes that are too many and too large for memory, in spirit; 20 x 20 in truth."""
+
+    def __init__(self, count: int = 24, ids: Sequence[str] | None = None) -> None:
+        super().__init__(count, ids)
+        self.label_space = "imagenet"
+
+
+LARGE = Preprocessing((80, 80), (0.5,) * 3, (0.25,) * 3, resize=80)
+
+
+def streamed(workers: int = 0) -> Streamed:
+    made = examples_of(Large(), LARGE, workers)
+    assert isinstance(made, Streamed)
+    return made
+
+
+def test_large_images_are_read_as_they_are_needed_and_workers_change_nothing() -> None:
+    recipe = replace(SMALL, batch_size=8)
+    places = lambda: training_batches(list(range(24)), 8, range(6), seed=0)  # noqa: E731
+    alone, helped = (list(streamed(workers).views(places(), recipe)) for workers in (0, 2))
+    assert [tuple(images.shape) for images, _ in alone] == [(8, 3, 80, 80)] * 6
+    for (images, labels), (again, same) in zip(alone, helped, strict=True):
+        assert torch.equal(images, again)
+        assert torch.equal(labels, same)
+        assert 0 <= float(images.min()) <= float(images.max()) <= 1
+    first_epoch = torch.cat([labels for _, labels in alone[:3]])
+    assert sorted(first_epoch.tolist()) == sorted(n % 5 for n in range(24))
+    order = {epoch: next(training_batches(list(range(24)), 8, range(3 * epoch, 9), seed=0))[0] for epoch in (0, 1)}
+    views = [next(streamed().views(iter([[place]]), recipe))[0] for place in ((0, order[0][1]), (1, order[0][1]))]
+    assert not torch.equal(*views)  # another crop in another epoch
+
+
+def test_every_streamed_image_is_evaluated_once_as_the_model_sees_it() -> None:
+    made = streamed()
+    batches = list(made.evaluation(10))
+    assert [len(labels) for _, labels in batches] == [10, 10, 4]
+    assert torch.cat([labels for _, labels in batches]).tolist() == made.images.labels
+    expected = Geometry.of(LARGE).prepare(made.images.read(11))
+    np.testing.assert_allclose(batches[1][0][1].permute(1, 2, 0).numpy() * 255, expected, atol=1e-4)
+    shares = [torch.cat([labels for _, labels in made.evaluation(5, rank, 2)]) for rank in (0, 1)]
+    assert sorted(torch.cat(shares).tolist()) == sorted(made.images.labels)
+
+
+def test_a_network_trains_on_streamed_images_and_resumes(tmp_path: Path) -> None:
+    def made() -> ClassifierTraining:
+        layers = [nn.Conv2d(3, 4, 5, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+        model = FeedforwardClassifier(initialised(lambda: nn.Sequential(*layers), 0), 5, LARGE)
+        for index, parameter in enumerate(model.parameters()):
+            parameter.data.copy_(torch.randn(parameter.shape, generator=torch_generator("streamed", index)) / 4)
+        recipe = replace(SMALL, batch_size=8, epochs=2, ema=0.0)
+        return ClassifierTraining(model, streamed(), streamed(), recipe, ALONE, checkpoint_steps=1)
+
+    def interrupt(at: Progress) -> None:
+        if at.step == 4:
+            raise KeyboardInterrupt
+
+    undisturbed = made()
+    rows = undisturbed.run()
+    with pytest.raises(KeyboardInterrupt):
+        made().run(TrainingFolder(tmp_path / "t", {}), interrupt)
+    resumed = made()
+    again = resumed.run(TrainingFolder(tmp_path / "t", {}))
+    assert [{**row, "images_per_second": 0} for row in rows] == [{**row, "images_per_second": 0} for row in again]
+    for one, other in zip(undisturbed.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def command(recipe: str, *words: str) -> int:

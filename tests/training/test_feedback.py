@@ -16,9 +16,10 @@ from pcbench.models.checkpoints import load_feedback, read
 from pcbench.training.batches import Augmentation, split, training_batches
 from pcbench.training.curves import draw_feedback
 from pcbench.training.distributed import Processes
-from pcbench.training.feedback import FeedbackRecipe, FeedbackTraining, Progress, save_weights
+from pcbench.training.feedback import FeedbackRecipe, FeedbackTraining, save_weights
 from pcbench.training.folder import TrainingFolder
 from pcbench.training.least_squares import accumulate, linear_parts, solve
+from pcbench.training.loop import Progress
 from tests.training.tiny import Pictures, tiny_model
 
 ALONE = Processes(0, 1, torch.device("cpu"))

@@ -38,11 +38,13 @@ _OPTIONS = (
     click.option("--label-smoothing", type=float, help="Share of the target spread over all classes."),
     click.option("--ema", type=float, help="Decay of the parameters' running mean, which is kept; 0: none."),
     click.option("--clip", type=float, help="Largest norm of the gradient; 0: none."),
-    click.option("--padding", type=int, help="Pixels around an image before the random crop."),
+    click.option("--padding", type=int, help="Pixels around a small image before the random crop."),
+    click.option("--crop-scale", type=float, help="Smallest share of a large image that a random crop covers."),
     click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="bfloat16: mixed precision."),
     click.option("--seed", type=int, help="Of initial parameters, order and augmentation."),
     click.option("--limit", type=int, help="Use this many training images, balanced over classes."),
     click.option("--held-out", default=0.0, show_default=True, help="Report on this share of the training images."),
+    click.option("--workers", default=2, show_default=True, help="Processes that read large images."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--half/--no-half", default=True, show_default=True, help="Store the weights in half precision."),
     click.option("--checkpoint-steps", default=200, show_default=True, help="Keep the state after so many steps."),
@@ -70,6 +72,7 @@ def train(
     device: str,
     half: bool,
     checkpoint_steps: int,
+    workers: int,
     cost_of: "Callable[[TemporalClassifier], HaHCost] | None" = None,
     **changes: Any,
 ) -> None:
@@ -79,17 +82,18 @@ def train(
     none) alter, `cost_of` gives the HaH cost of a model for the recipe that has one; the others are the options.
 
     Raises:
-        UserError: see `load_examples` and `ClassifierTraining`; also a folder of another training.
+        UserError: see `load_training_and_test`, `examples_of`, `ClassifierTraining`; also a folder of another run.
     """
     import shutil
     from dataclasses import replace
 
     from pcbench.training.classifier import WEIGHTS_FILE, ClassifierTraining, save_weights
-    from pcbench.training.classifier_curves import draw_classifier
+    from pcbench.training.curves import draw_classifier
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
-    from pcbench.training.examples import load_examples
+    from pcbench.training.examples import examples_of
     from pcbench.training.folder import TrainingFolder
+    from pcbench.training.parts import load_training_and_test
     from pcbench.training.scratch import from_scratch
 
     how = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
@@ -98,7 +102,8 @@ def train(
         how = replace(how, timesteps=0)
     cost = cost_of(network) if cost_of is not None else None
     with processes(device) as group:
-        examples, others = load_examples(data, weights.data, network.preprocessing.size, limit=limit, held_out=held_out)
+        both = load_training_and_test(data, weights.data, limit=limit, held_out=held_out)
+        examples, others = (examples_of(images, network.preprocessing, workers) for images in both)
         training = ClassifierTraining(
             network, examples, others, how, group, cost=cost, checkpoint_steps=checkpoint_steps
         )

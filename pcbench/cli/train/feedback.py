@@ -69,9 +69,9 @@ def command(
     from pcbench.training.curves import draw_feedback
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
-    from pcbench.training.examples import load_training_images
     from pcbench.training.feedback import WEIGHTS_FILE, FeedbackRecipe, FeedbackTraining, save_weights
     from pcbench.training.folder import TrainingFolder
+    from pcbench.training.parts import load_training_images
     from pcbench.training.start import feedback_place, without_feedback
 
     how = FeedbackRecipe(**recipe)

@@ -59,9 +59,9 @@ def command(
     from pcbench.data.images import choose_positions
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
-    from pcbench.training.examples import load_training_images
     from pcbench.training.folder import TrainingFolder, write_whole
     from pcbench.training.hyperparameters import Tuning, TuningRecipe, options_of
+    from pcbench.training.parts import load_training_images
     from pcbench.training.start import label_space, predictive
 
     how = TuningRecipe(**recipe)
