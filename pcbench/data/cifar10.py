@@ -1,6 +1,5 @@
 """`cifar10`: the CIFAR-10 test images: torchvision's files, an array file, or class folders."""
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from pcbench.data.arrays import read_image_array
 from pcbench.data.classes import CIFAR10
 from pcbench.data.folder import read_folder
 from pcbench.data.images import Image8, ImageSet
-from pcbench.data.registry import DATA, FORMS, DataForm, DataSource
+from pcbench.data.registry import FORMS, DataForm, register_copy
 from pcbench.errors import UserError
 
 VARIABLE = "PCBENCH_CIFAR10"
@@ -85,22 +84,12 @@ def _read_npz(path: Path, name: str) -> ImageSet:
     return read_image_array(path, name, "cifar10", len(CIFAR10))
 
 
-def _open() -> ImageSet:
-    value = os.environ.get(VARIABLE)
-    if not value:
-        raise UserError(f"data set cifar10 is not at hand: {NEEDS}")
-    path = Path(value).expanduser()
-    try:
-        if path.suffix == ".npz":
-            return _read_npz(path, "cifar10")
-        if (_torchvision_root(path) / BATCHES).is_dir():
-            return TorchvisionCifar10("cifar10", _torchvision_root(path))
-        images = read_folder(path, "cifar10")
-    except UserError as error:
-        raise UserError(f"{VARIABLE}: {error}") from None
-    if images.label_space != "cifar10":
-        raise UserError(f"{VARIABLE} names a folder of {images.label_space} classes: {NEEDS}")
-    return images
+def _read(path: Path) -> ImageSet:
+    if path.suffix == ".npz":
+        return _read_npz(path, "cifar10")
+    if (_torchvision_root(path) / BATCHES).is_dir():
+        return TorchvisionCifar10("cifar10", _torchvision_root(path))
+    return read_folder(path, "cifar10")
 
 
 FORMS.register("npz", DataForm(lambda path: path.suffix == ".npz", _read_npz))
@@ -111,13 +100,4 @@ FORMS.register(
         lambda path, name: TorchvisionCifar10(name, _torchvision_root(path)),
     ),
 )
-DATA.register(
-    "cifar10",
-    DataSource(
-        "10,000 CIFAR-10 test images",
-        "cifar10",
-        at_hand=lambda: bool(os.environ.get(VARIABLE)),
-        needs=NEEDS,
-        open=_open,
-    ),
-)
+register_copy("cifar10", "10,000 CIFAR-10 test images", VARIABLE, NEEDS, _read)

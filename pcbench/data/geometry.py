@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 from pcbench.data.images import Image8
 from pcbench.models.base import Interpolation, Preprocessing
+
+# torchvision's transforms of PIL images are these calls; importing them takes as long as importing torch
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 @dataclass(frozen=True)
@@ -45,5 +46,8 @@ class Geometry:
             return image
         picture = Image.fromarray(image)
         if height != width or not max(self.size) <= height <= short:
-            picture = transforms.resize(picture, [short], InterpolationMode(self.interpolation), antialias=True)
-        return np.asarray(transforms.center_crop(picture, list(self.size)))
+            long = int(short * max(height, width) / min(height, width))
+            height, width = (short, long) if height <= width else (long, short)
+            picture = picture.resize((width, height), _RESAMPLING[self.interpolation])
+        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
+        return np.asarray(picture.crop((left, top, left + self.size[1], top + self.size[0])))

@@ -1,5 +1,6 @@
 """Data sets by name or path: `load_data`, `list_data`, and what a run takes when the user names none."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,6 +48,32 @@ FORMS = Registry[DataForm]("form of data", package="pcbench.data")
 
 # What a run takes without --data: the first of its models' label space that is at hand.
 DEFAULTS: dict[str, tuple[str, ...]] = {"imagenet": ("imagenet", "samples"), "cifar10": ("cifar10", "samples-cifar10")}
+
+
+def register_copy(name: str, description: str, variable: str, needs: str, read: Callable[[Path], ImageSet]) -> None:
+    """Register a data set of which users have a copy of their own, at the path that an environment variable names.
+
+    Args:
+        name: of the data set, and of its classes.
+        description: one line.
+        variable: the environment variable.
+        needs: one line: what it must name.
+        read: opens the copy at a path. Raises UserError.
+    """
+
+    def open_copy() -> ImageSet:
+        root = os.environ.get(variable)
+        if not root:
+            raise UserError(f"data set {name} is not at hand: {needs}")
+        try:
+            images = read(Path(root).expanduser())
+        except UserError as error:
+            raise UserError(f"{variable}: {error}") from None
+        if images.label_space != name:
+            raise UserError(f"{variable} names a folder of {images.label_space} classes: {needs}")
+        return images
+
+    DATA.register(name, DataSource(description, name, lambda: bool(os.environ.get(variable)), needs, open_copy))
 
 
 def list_data() -> list[dict[str, object]]:

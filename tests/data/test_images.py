@@ -119,3 +119,18 @@ def test_square_images_between_crop_and_resize_are_only_cropped(
         resized = picture.resize(size, Image.Resampling.BICUBIC)
         left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)
         np.testing.assert_array_equal(prepared, np.asarray(resized.crop((left, top, left + 224, top + 224))))
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 411), (411, 300), (257, 256), (500, 375), (100, 100), (225, 640)])
+@pytest.mark.parametrize("size", [(224, 224), (200, 161)])
+def test_images_are_prepared_as_torchvision_prepares_them(height: int, width: int, size: tuple[int, int]) -> None:
+    from torchvision import transforms
+    from torchvision.transforms import InterpolationMode
+
+    pixels = np.random.default_rng(height + width).integers(0, 256, (height, width, 3), np.uint8)
+    for interpolation in ("bilinear", "bicubic"):
+        reference = transforms.Compose(
+            [transforms.Resize(240, InterpolationMode(interpolation)), transforms.CenterCrop(size)]
+        )
+        prepared = Geometry(size, 240, interpolation).prepare(pixels)
+        np.testing.assert_array_equal(prepared, np.asarray(reference(Image.fromarray(pixels))))
