@@ -9,7 +9,7 @@ Loss: cross-entropy summed over timesteps t = 0..T, on images with Gaussian nois
 of their own, fixed by a hash of the image ids; what is reported on the other part was not tuned on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,9 +21,13 @@ from pcbench.data.images import ImageSet
 from pcbench.errors import RunError, UserError
 from pcbench.models.predictive.classifier import PredictiveClassifier
 from pcbench.randomness import normal_like
-from pcbench.training.batches import Views, evaluation_batches, loader, split, training_batches
+from pcbench.training.batches import Views, evaluation_batches, loader, training_batches
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
+from pcbench.training.loop import Loop, Report
+from pcbench.training.tuning_images import chosen_pcoders, tuning_images
+
+Batch = tuple[Tensor, Tensor, list[str]]  # images, labels, ids
 
 SMALLEST = 1e-4  # a share that starts at 0 starts here, where its sigmoid has a gradient
 
@@ -40,7 +44,9 @@ class TuningRecipe:
         learning_rate: of Adam, for the three shares.
         pc_learning_rate: of Adam, for the weight of the error term.
         gradient: "exact", or "truncated": the error gradient is a constant, as in published code.
+        pcoders: whose values are tuned, counted from 1; empty for all. The others keep theirs.
         held_out: share of the images that are never tuned on.
+        limit: use this many of the tuning images, and as many of the others to report on; None for all.
         seed: of the noise and the order of images.
     """
 
@@ -51,7 +57,9 @@ class TuningRecipe:
     learning_rate: float = 0.01
     pc_learning_rate: float = 1e-4
     gradient: Literal["exact", "truncated"] = "exact"
+    pcoders: tuple[int, ...] = ()
     held_out: float = 0.5
+    limit: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,7 +115,7 @@ class Shares(nn.Module):
         ]
 
 
-class Tuning:
+class Tuning(Loop[Batch]):
     """A tuning of one network's hyperparameters. Arguments as those of FeedbackTraining; labels do play a part."""
 
     def __init__(
@@ -118,8 +126,10 @@ class Tuning:
         processes: Processes,
         workers: int = 0,
     ) -> None:
-        self.recipe, self.processes, self.workers, self.images = recipe, processes, workers, images
-        self.tuned, self.held_out = split(images.ids, recipe.held_out)
+        self.recipe, self.workers, self.images = recipe, workers, images
+        self.tuned, self.reported = tuning_images(images, recipe.held_out, recipe.limit)
+        chosen = chosen_pcoders(recipe.pcoders, len(model.network.pcoders))
+        self._kept = [n - 1 for n in range(1, len(model.network.pcoders) + 1) if n not in chosen]
         if len(self.tuned) < recipe.batch_size:
             raise UserError(f"{len(self.tuned)} tuning images do not fill a batch of {recipe.batch_size}")
         self.model = model.to(processes.device).eval().requires_grad_(False)
@@ -130,38 +140,27 @@ class Tuning:
                 {"params": [self.shares.pc], "lr": recipe.pc_learning_rate},
             ]
         )
-        self.per_epoch = len(self.tuned) // recipe.batch_size
-        self.steps = recipe.epochs * self.per_epoch
         self.views = Views(images, model.preprocessing, None, recipe.seed)
-        self.step = 0
-        self.rows: list[Row] = []
-        self._sum = 0.0
+        per_epoch = len(self.tuned) // recipe.batch_size
+        super().__init__(recipe.epochs, per_epoch, recipe.batch_size, processes, checkpoint_steps=1, sums=1)
 
-    def run(
-        self, folder: TrainingFolder | None = None, progress: Callable[[int, int, Row | None], None] = lambda *_: None
-    ) -> list[Row]:
+    def run(self, folder: TrainingFolder | None = None, progress: Report = lambda _: None) -> list[Row]:
         """Tune to the end, from the folder's state where it has one; returns the log, one row an epoch.
 
         Row 0 is the network as it was. Raises RunError: the loss is not finite.
         """
-        if folder is not None and (state := folder.load_state()) is not None:
-            self._restore(state)
-        if not self.rows:
-            self.rows.append(self._row(float("nan")))
-            self._write(folder)
-        batches = training_batches(self.tuned, self.recipe.batch_size, range(self.step, self.steps), self.recipe.seed)
-        for images, labels, positions in loader(self.views, batches, self.workers, self.processes.device):
-            epoch = self.step // self.per_epoch
-            self._tune(images, labels, [self.images.ids[position] for position in positions.tolist()], epoch)
-            row = None
-            if self.step % self.per_epoch == 0:
-                row = self._row(self._sum / self.per_epoch)
-                self.rows.append(row)
-                self._sum = 0.0
-            self._write(folder)
-            progress(self.step, self.steps, row)
+        self.advance(folder, progress)
         self._settle()
         return self.rows
+
+    def _begin(self, progress: Report) -> bool:
+        self.rows.append(self._row(0.0, [float("nan")]))
+        return True
+
+    def _batches(self) -> Iterator[Batch]:
+        places = training_batches(self.tuned, self.recipe.batch_size, range(self.step, self.steps), self.recipe.seed)
+        for images, labels, positions in loader(self.views, places, self.workers, self.processes.device):
+            yield images, labels, [self.images.ids[position] for position in positions.tolist()]
 
     def noisy(self, images: Tensor, ids: list[str], *purpose: str | int) -> Tensor:
         """Normalised images with noise: each image's own sigma and noise, from (seed, id, purpose)."""
@@ -178,36 +177,39 @@ class Tuning:
         flat = functional.cross_entropy(logits.float().flatten(0, 1), labels.repeat(len(logits)))
         return flat * len(logits), logits
 
-    def _tune(self, images: Tensor, labels: Tensor, ids: list[str], epoch: int) -> None:
+    def _train_step(self, batch: Batch) -> Tensor:
+        images, labels, ids = batch
         with self.model.differentiated(self.recipe.gradient):
             self.shares.act_on(self.model)
-            loss, _ = self._loss(self.noisy(images, ids, "epoch", epoch), labels)
+            loss, _ = self._loss(self.noisy(images, ids, "epoch", self.epoch), labels)
         if not bool(loss.isfinite()):
             raise RunError(f"the loss is not finite at step {self.step}; try a lower learning rate")
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        for parameter in self.shares.parameters():
+            if parameter.grad is not None:
+                parameter.grad[self._kept] = 0.0  # which Adam, without weight decay, leaves where it is
         self.optimiser.step()
-        self._sum += float(loss.detach())
-        self.step += 1
+        return loss.detach().double().cpu().view(1)
 
     def evaluate(self) -> tuple[float, list[float]]:
         """Loss and accuracies at t = 0..T on held-out images with noise; NaN and none where nothing is held out."""
         self._settle()
-        if not self.held_out:
+        if not self.reported:
             return float("nan"), []
         total, correct = 0.0, torch.zeros(self.recipe.timesteps + 1)
-        batches = evaluation_batches(self.held_out, self.recipe.batch_size)
+        batches = evaluation_batches(self.reported, self.recipe.batch_size)
         for images, labels, positions in loader(self.views, batches, self.workers, self.processes.device):
             ids = [self.images.ids[position] for position in positions.tolist()]
             with torch.no_grad():
                 loss, logits = self._loss(self.noisy(images, ids, "held out"), labels)
             total += float(loss) * len(images)
             correct += (logits.argmax(2).cpu() == labels).sum(1)
-        return total / len(self.held_out), (correct / len(self.held_out)).tolist()
+        return total / len(self.reported), (correct / len(self.reported)).tolist()
 
-    def _row(self, loss: float) -> Row:
+    def _row(self, speed: float, means: list[float]) -> Row:
         held_out, accuracies = self.evaluate()
-        row: Row = {"epoch": self.step // self.per_epoch, "tuning_loss": loss, "held_out_loss": held_out}
+        row: Row = {"epoch": self.epoch, "tuning_loss": means[0], "held_out_loss": held_out}
         row |= {f"held_out_accuracy_{t}": accuracy for t, accuracy in enumerate(accuracies)}
         for n, values in enumerate(self.shares.values(), start=1):
             row |= {f"{name}_{n}": value for name, value in values.items()}
@@ -221,21 +223,9 @@ class Tuning:
     def _restore(self, state: dict[str, Any]) -> None:
         self.shares.load_state_dict(state["shares"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.rows, self._sum = state["step"], state["rows"], state["sum"]
 
-    def _write(self, folder: TrainingFolder | None) -> None:
-        if folder is None:
-            return
-        folder.save_state(
-            {
-                "shares": self.shares.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-                "rows": self.rows,
-                "sum": self._sum,
-            }
-        )
-        folder.write_log(self.rows)
+    def _state(self) -> dict[str, object]:
+        return {"shares": self.shares.state_dict(), "optimiser": self.optimiser.state_dict()}
 
 
 def options_of(values: list[dict[str, float]]) -> Iterator[tuple[str, str]]:

@@ -58,11 +58,26 @@ def test_hyperparameters_are_tuned_and_used(tmp_path: Path, capsys: pytest.Captu
     code, out, err = pcbench(capsys, *words)
     assert code == 0, err
     found = tomllib.loads((tmp_path / "out" / "hyperparameters.toml").read_text())
-    assert len(found["images"]["tuned_on"]) + found["images"]["never_tuned_on"] == 20
+    tuned, reported = found["images"]["tuned_on"], found["images"]["reported_on"]
+    assert len({*tuned, *reported}) == len(tuned) + len(reported) == 20
     model = load_model(MODEL, "random", **found["options"])
     for values, wanted in zip(model.provenance["hyperparameters"], found["pcoders"], strict=True):  # type: ignore[call-overload]
         assert values == pytest.approx(wanted, abs=1e-5)
     assert "?feedforward=" in out
+
+
+def test_hyperparameters_are_searched_with_a_stopping_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "hyperparameters", "--model", MODEL, "--weights", "random", "--data", "samples"]
+    words += ["--method", "search", "--trials", "2", "--timesteps", "2", "--sigma", "0,1", "--pcoders", "1"]
+    code, out, err = pcbench(capsys, *words, "--workers", "0", "--output", str(tmp_path / "out"))
+    assert code == 0, err
+    found = tomllib.loads((tmp_path / "out" / "hyperparameters.toml").read_text())
+    assert 1 <= found["timesteps"] <= 2
+    assert not set(found["images"]["tuned_on"]) & set(found["images"]["reported_on"])
+    assert len(found["reported"]["after"]["by_sigma"]) == 2
+    assert f"--timesteps {found['timesteps']} uses these values" in out
+    assert len(pd.read_csv(tmp_path / "out" / "log.csv")) == 3
+    assert load_model(MODEL, "random", **found["options"])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +90,14 @@ def test_hyperparameters_are_tuned_and_used(tmp_path: Path, capsys: pytest.Captu
         (["feedback", "--model", MODEL, "--data", "samples", "--device", "tpu"], "no device 'tpu'"),
         (["hyperparameters", "--model", MODEL, "--data", "samples", "--sigma", "x"], "is not a list of numbers"),
         (["hyperparameters", "--model", MODEL, "--data", "samples", "--gradient", "exakt"], "exakt"),
+        (
+            ["hyperparameters", "--model", MODEL, "--data", "samples", "--trials", "5"],
+            "--trials is not for --method grad",
+        ),
+        (
+            ["hyperparameters", "--model", MODEL, "--weights", "random", "--data", "samples", "--pcoders", "9"],
+            "there is no PCoder 9; the network has 1 to",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(

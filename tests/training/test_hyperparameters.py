@@ -10,6 +10,7 @@ from pcbench.errors import UserError
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
 from pcbench.training.hyperparameters import Shares, Tuning, TuningRecipe, options_of
+from pcbench.training.loop import Progress
 from tests.training.tiny import Pictures, tiny_model
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -73,7 +74,7 @@ def test_exact_and_truncated_gradients_differ_and_both_are_finite() -> None:
         run = tuning(replace(RECIPE, gradient=gradient))  # type: ignore[arg-type]
         run.shares.pc.data.fill_(5.0)
         images = torch.stack([run.views[(0, n)][0] for n in range(4)])
-        run._tune(images, torch.tensor([0, 1, 2, 3]), ["a", "b", "c", "d"], 0)
+        run._train_step((images, torch.tensor([0, 1, 2, 3]), ["a", "b", "c", "d"]))
         assert run.shares.raw.grad is not None
         found[gradient] = run.shares.raw.grad.clone()
         assert bool(found[gradient].isfinite().all())
@@ -84,24 +85,24 @@ def test_exact_and_truncated_gradients_differ_and_both_are_finite() -> None:
 def test_held_out_images_are_never_tuned_on(monkeypatch: pytest.MonkeyPatch) -> None:
     run = tuning()
     seen: set[str] = set()
-    original = run._tune
+    original = run._train_step
 
-    def watch(images: torch.Tensor, labels: torch.Tensor, ids: list[str], epoch: int) -> None:
-        seen.update(ids)
-        original(images, labels, ids, epoch)
+    def watch(batch: tuple[torch.Tensor, torch.Tensor, list[str]]) -> torch.Tensor:
+        seen.update(batch[2])
+        return original(batch)
 
-    monkeypatch.setattr(run, "_tune", watch)
+    monkeypatch.setattr(run, "_train_step", watch)
     run.run()
     assert seen == {run.images.ids[n] for n in run.tuned}
-    assert not seen & {run.images.ids[n] for n in run.held_out}
+    assert not seen & {run.images.ids[n] for n in run.reported}
 
 
 @pytest.mark.parametrize("stop_at", [1, 4])
 def test_an_interrupted_tuning_ends_as_an_undisturbed_one(tmp_path: Path, stop_at: int) -> None:
     expected = tuning().run()
 
-    def interrupt(step: int, steps: int, row: Row | None) -> None:
-        if step == stop_at:
+    def interrupt(at: Progress) -> None:
+        if at.step == stop_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -131,3 +132,12 @@ def test_the_network_ends_with_plain_numbers_that_load_again() -> None:
 def test_values_that_make_no_sense_are_refused(change: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tuning(replace(RECIPE, **change))  # type: ignore[arg-type]
+
+
+def test_only_the_named_pcoders_are_tuned() -> None:
+    run = tuning(replace(RECIPE, pcoders=(2,), learning_rate=0.1, pc_learning_rate=0.05))
+    before = run.shares.values()
+    run.run()
+    after = run.shares.values()
+    assert after[0] == pytest.approx(before[0])
+    assert after[1] != before[1]

@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pcbench.cli.train._predictive import arguments, predictive_options
+
 if TYPE_CHECKING:
     from pcbench.training.folder import Row
 
 
 @click.command("feedback")
-@click.option("--model", required=True, help="A predictive network, e.g. pvgg16 or predify:timm:resnet18.")
-@click.option("--weights", help="Weights of its backbone: a tag of the model. [default: the first at hand]")
-@click.option("--data", required=True, help="Images: a folder of class folders, or a registered name.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the training; resumes there.")
+@predictive_options
 @click.option(
     "--start",
     type=click.Choice(["random", "least-squares"]),
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 @click.option("--augment/--no-augment", default=True, show_default=True, help="Random crops and mirror images.")
 @click.option("--crop-scale", default=0.35, show_default=True, help="Smallest share of an image that a crop covers.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=2, show_default=True, help="Processes that read images.")
-@click.option("--seed", default=0, show_default=True)
 @click.option("--limit", type=int, help="Use this many of the images.")
 @click.option("--half/--no-half", default=True, show_default=True, help="Store the weights in half precision.")
 @click.option("--checkpoint-steps", default=500, show_default=True, help="Keep the state after so many steps.")
@@ -61,7 +57,6 @@ def command(
 
     Writes into the output folder: feedback.safetensors, log.csv, curves.png, and the state to go on from.
     """
-    import hashlib
     import shutil
     from dataclasses import asdict
 
@@ -82,10 +77,8 @@ def command(
         network = without_feedback(model, weights, group.device, how.seed)
         target = feedback_place(model, network.weights) if install else None
         training = FeedbackTraining(network, images, how, group, workers=workers, checkpoint_steps=checkpoint_steps)
-        arguments = {"recipe": "feedback", "model": network.name, "weights": network.weights, **asdict(how)}
-        ids = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()
-        arguments |= {"data": images.name, "images": len(images), "ids": ids, "processes": group.world}
-        folder = TrainingFolder(output, arguments) if group.first else None
+        about = arguments("feedback", network, images, {**asdict(how), "processes": group.world})
+        folder = TrainingFolder(output, about) if group.first else None
         with display(network.name, shown=group.first) as show:
             outcome = training.run(folder, lambda at: show(at.step, at.steps, _line(at.row) if at.row else None))
         if folder is not None:

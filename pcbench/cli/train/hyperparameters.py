@@ -1,41 +1,61 @@
 """`pcbench train hyperparameters`: how strongly each term of the dynamics acts, tuned on noisy images."""
 
+from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pcbench.cli.train._predictive import arguments, predictive_options
 
-def _sigmas(context: click.Context, option: click.Parameter, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of numbers like 0.25,0.5") from None
+if TYPE_CHECKING:
+    from pcbench.training.folder import Row
+    from pcbench.training.search import Search
+
+
+def _list(kind: Callable[[str], Any], example: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> tuple[Any, ...] | None:
+        try:
+            return None if text is None else tuple(kind(part) for part in text.split(","))
+        except ValueError:
+            raise click.BadParameter(f"{text!r} is not a list of numbers like {example}") from None
+
+    return read
 
 
 @click.command("hyperparameters")
-@click.option("--model", required=True, help="A predictive network, e.g. pefficientnet-lite0.")
-@click.option("--weights", help="A tag of the model. [default: the first at hand]")
-@click.option("--data", required=True, help="Labelled images: a folder of class folders, or a registered name.")
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the tuning; resumes there.")
-@click.option("--epochs", default=5, show_default=True, help="Passes over the tuning images.")
-@click.option("--batch-size", default=16, show_default=True)
-@click.option("--timesteps", default=4, show_default=True, help="T; the loss is summed over t = 0..T.")
-@click.option("--sigma", default="0.25,0.5,0.75,1,2", show_default=True, callback=_sigmas, help="Noise levels.")
-@click.option("--learning-rate", default=0.01, show_default=True, help="For feedforward, feedback and memory.")
-@click.option("--pc-learning-rate", default=1e-4, show_default=True, help="For the weight of the error term.")
+@predictive_options
+@click.option(
+    "--method",
+    type=click.Choice(["gradient", "search"]),
+    default="gradient",
+    show_default=True,
+    help="Gradient descent on the cross-entropy, or trials, one PCoder at a time.",
+)
+@click.option("--pcoders", callback=_list(int, "2,5"), help="Which to tune, from 1. [default: all]")
+@click.option("--batch-size", type=int, help="[default: 16; search: 50]")
+@click.option("--timesteps", type=int, help="T; search chooses one up to it. [default: 4]")
+@click.option(
+    "--sigma", callback=_list(float, "0.25,0.5"), help="Noise levels. [default: 0.25,0.5,0.75,1,2; search: 0,0.25,0.5]"
+)
+@click.option("--held-out", type=float, help="Share of the images that are never tuned on. [default: 0.5]")
+@click.option("--limit", type=int, help="Use this many images of either part. [default: all; search: 200]")
+@click.option("--epochs", type=int, help="gradient: passes over the tuning images. [default: 5]")
+@click.option("--learning-rate", type=float, help="gradient: for feedforward, feedback and memory. [default: 0.01]")
+@click.option("--pc-learning-rate", type=float, help="gradient: for the weight of the error term. [default: 1e-4]")
 @click.option(
     "--gradient",
     type=click.Choice(["exact", "truncated"]),
-    default="exact",
-    show_default=True,
-    help="truncated: the error gradient is a constant, as in published code.",
+    help="gradient: truncated takes the error gradient as a constant, as published code does. [default: exact]",
 )
-@click.option("--held-out", default=0.5, show_default=True, help="Share of the images that are never tuned on.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, show_default=True, help="Processes that read images.")
-@click.option("--seed", default=0, show_default=True)
-@click.option("--limit", type=int, help="Use this many of the images.")
+@click.option("--trials", type=int, help="search: values to try. [default: 30]")
+@click.option(
+    "--objective",
+    type=click.Choice(["accuracy", "cross-entropy"]),
+    help="search: mean over noise levels, at the best timestep. [default: accuracy]",
+)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="search: of the network. [default: float32]")
 def command(
     model: str,
     weights: str | None,
@@ -43,57 +63,92 @@ def command(
     output: Path,
     device: str,
     workers: int,
-    limit: int | None,
-    **recipe: Any,
+    method: str,
+    **given: Any,
 ) -> None:
     """Tune feedforward, feedback and pc of a predictive network, on noisy images that are kept apart from the rest.
 
-    Writes into the output folder: hyperparameters.toml (values, the ids of the images that were tuned on, and options
-    for `pcbench run`), log.csv, and the state to go on from.
-    """
-    import hashlib
-    from dataclasses import asdict
+    Which images are tuned on follows from their ids alone: those with the smallest hashes are held out, whatever
+    the limit, and only they are reported on. A tuning that was interrupted goes on with the same command.
 
+    Writes into the output folder: hyperparameters.toml (values, T, the ids of the images that were tuned on, and
+    options for `pcbench run`), log.csv, and the state to go on from.
+    """
     import tomlkit
 
-    from pcbench.data.images import choose_positions
+    from pcbench.errors import UserError
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
     from pcbench.training.folder import TrainingFolder, write_whole
     from pcbench.training.hyperparameters import Tuning, TuningRecipe, options_of
     from pcbench.training.parts import load_training_images
+    from pcbench.training.search import Search, SearchRecipe
     from pcbench.training.start import label_space, predictive
 
-    how = TuningRecipe(**recipe)
+    kind = TuningRecipe if method == "gradient" else SearchRecipe
+    known = {field.name for field in fields(kind)}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name not in known:
+            raise UserError(f"--{name.replace('_', '-')} is not for --method {method}")
+    how: Any = kind(**given)
     images = load_training_images(data, label_space(model, weights))
-    if limit is not None:
-        images = images.subset(choose_positions(images, limit))
     with processes(device) as group:
         if group.world > 1:
-            raise click.UsageError("hyperparameters are tuned by one process; start it without torchrun")
+            raise UserError("hyperparameters are tuned by one process; start it without torchrun")
         network = predictive(model, weights, group.device, how.seed)
-        tuning = Tuning(network, images, how, group, workers)
-        ids = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()
-        arguments = {"recipe": "hyperparameters", "model": network.name, "weights": network.weights, **asdict(how)}
-        arguments |= {"checksums": network.provenance.get("sha256"), "data": images.name, "ids": ids}
-        folder = TrainingFolder(output, arguments)
+        tuning: Tuning | Search = (Tuning if method == "gradient" else Search)(network, images, how, group, workers)
+        checksums = {"checksums": network.provenance.get("sha256")}
+        folder = TrainingFolder(
+            output, arguments(f"hyperparameters {method}", network, images, asdict(how) | checksums)
+        )
         with display(network.name) as show:
-            tuning.run(folder, lambda step, steps, row: show(step, steps, _line(row) if row else None))
-    values = tuning.shares.values()
+            tuning.run(folder, lambda at: show(at.step, at.steps, _line(at.row) if at.row else None))
+    values = [row.values() for row in network.network.hyperparameters]
     options = dict(options_of(values))
     document = tomlkit.document()
     document.update({"model": network.name, "weights": network.weights, "scaling": network.network.scaling})
+    document["timesteps"] = tuning.timesteps if isinstance(tuning, Search) else how.timesteps
     document["options"] = options
     document["pcoders"] = values
-    document["tuning"] = {"data": images.name, **asdict(how), "sigma": list(how.sigma)}
-    document["images"] = {"tuned_on": [images.ids[n] for n in tuning.tuned], "never_tuned_on": len(tuning.held_out)}
+    settings = {name: value for name, value in asdict(how).items() if value is not None}
+    lists = {name: list(value) for name, value in settings.items() if isinstance(value, tuple)}
+    document["tuning"] = {"data": images.name, "method": method, **settings, **lists}
+    document["images"] = {
+        "tuned_on": [images.ids[n] for n in tuning.tuned],
+        "reported_on": [images.ids[n] for n in tuning.reported],
+    }
+    if isinstance(tuning, Search):
+        document["reported"] = _compared(tuning)
     write_whole(output / "hyperparameters.toml", tomlkit.dumps(document).encode())
     click.echo(_line(tuning.rows[-1]))
+    for name, row in document.get("reported", {}).items():
+        click.echo(f"{name}, images never tuned on: " + " ".join(f"{100 * value:.2f}" for value in row["mean"]) + " %")
     joined = "&".join(f"{name}={text}" for name, text in options.items())
-    click.echo(f"pcbench run --model '{network.name}{'&' if '?' in network.name else '?'}{joined}' uses these values")
+    asked = f"{network.name}{'&' if '?' in network.name else '?'}{joined}"
+    click.echo(f"pcbench run --model '{asked}' --timesteps {document['timesteps']} uses these values")
 
 
-def _line(row: dict[str, float | int | str]) -> str:
+def _compared(search: "Search") -> dict[str, dict[str, list[Any]]]:
+    """Accuracy over t = 0..T on the reported images, before and after: for each sigma, and their mean."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for name, values in (("before", search.start), ("after", search.best)):
+        search.use(values)
+        accuracy = search.judge(search.reported).accuracy if search.reported else None
+        if accuracy is not None:
+            found[name] = {"by_sigma": accuracy.tolist(), "mean": accuracy.mean(0).tolist()}
+    return found
+
+
+def _line(row: "Row") -> str:
+    """One line for an epoch of gradient descent, or for a trial."""
+    if "trial" in row:
+        scores = " ".join(f"{100 * float(value):.1f}" for name, value in row.items() if name.startswith("accuracy_"))
+        better = ", kept" if row["better"] else ""
+        drawn = f"PCoder {row['pcoder']} " if row["pcoder"] else "as it was "
+        if row["pcoder"]:
+            drawn += " ".join(f"{name} {float(row[name]):.3g}" for name in ("feedforward", "feedback", "pc")) + " "
+        return f"trial {row['trial']}: {drawn}accuracy {scores} %, best t = {row['best_timestep']}{better}"
     accuracies = [float(value) for name, value in row.items() if name.startswith("held_out_accuracy_")]
     text = f"epoch {row['epoch']}: loss {float(row['tuning_loss']):.4g}, held out {float(row['held_out_loss']):.4g}"
     if accuracies:
