@@ -8,8 +8,9 @@ from torch import nn
 
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import configuration_hash, load
-from pcbench.models.sources import UserFile, sha256
-from pcbench.models.spec import Weights
+from pcbench.models.shipped import weights_file
+from pcbench.models.sources import sha256
+from pcbench.models.spec import Weights, WeightSource
 from pcbench.randomness import key
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -63,10 +64,10 @@ def own_network(
     return network, record
 
 
-def trained_here(architecture: str, tag: str, recipe: str, data: str = "CIFAR10") -> UserFile:
-    """The source of a file that a recipe of ours makes and that nobody else publishes."""
+def trained_here(architecture: str, tag: str, recipe: str, data: str = "CIFAR10") -> WeightSource:
+    """The source of a file that a recipe of ours makes: shipped, or made by the user."""
     command = f"pcbench train {recipe} --model {architecture} --tag {tag} --data {data} --output DIR --install"
-    return UserFile(f"{architecture}-{tag}.safetensors", command)
+    return weights_file(f"{architecture}-{tag}.safetensors", command)
 
 
 def read_number(options: Mapping[str, object], name: str, default: float) -> float:

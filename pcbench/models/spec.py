@@ -1,7 +1,7 @@
 """What a registered model is: one literal with its weights, their files and their preprocessing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,8 @@ class Weights:
         sources: files by role ("backbone", "feedback", "network"); empty for "random".
         options: arguments for the builder that belong to these weights (tuned hyperparameters, width, ...).
         description: one line.
+        timesteps: default T with these weights; None for the model's.
+        network: name of the registered model whose network these weights are for; None for the model that lists them.
     """
 
     tag: str
@@ -43,6 +45,8 @@ class Weights:
     sources: Mapping[str, WeightSource] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
     description: str = ""
+    timesteps: int | None = None
+    network: str | None = None
 
     def missing(self) -> list[str]:
         """One line for each file that is not at hand."""
@@ -74,6 +78,14 @@ class ModelSpec:
     timesteps: int = 0
     baseline: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+
+    def own_weights(self) -> tuple[Weights, ...]:
+        """The weights that are for this very network."""
+        return tuple(entry for entry in self.weights if entry.network is None)
+
+    def with_weights_of(self, other: "ModelSpec") -> "ModelSpec":
+        """This model, which falls back on the weights of its counterpart for other images where its own are missing."""
+        return replace(self, weights=(*self.weights, *(replace(entry, network=other.name) for entry in other.weights)))
 
 
 MODELS = Registry[ModelSpec]("model", package="pcbench.models.zoo", entry_points="pcbench.models")

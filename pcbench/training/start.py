@@ -32,13 +32,16 @@ def without_feedback(
         for entry in spec.weights
     }
     if weights is None:
-        entry = next((entry for entry in entries.values() if not entry.missing()), next(iter(entries.values())))
+        own = [entries[entry.tag] for entry in spec.own_weights()]
+        entry = next((entry for entry in own if not entry.missing()), own[0])
     elif weights in entries:
         entry = entries[weights]
     elif weights == RANDOM:
         return _predictive(choose(name, RANDOM), device, seed)
     else:
         raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, [*entries, RANDOM])}")
+    if entry.network is not None:
+        raise UserError(f"{spec.name}: weights {entry.tag!r} are those of {entry.network}; train that network")
     for source in entry.sources.values():
         source.path()  # downloads it where its library does that, or says what is missing
     return _predictive(Choice(spec, entry, options), device, seed)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pcbench
 from pcbench.models.checkpoints import read
 from pcbench.models.loading import choose, load_model
+from pcbench.models.shipped import SHIPPED
 from pcbench.models.sources import sha256
 
 FOLDER = Path(pcbench.__file__).parent / "models" / "weights"
@@ -10,7 +11,8 @@ FOLDER = Path(pcbench.__file__).parent / "models" / "weights"
 
 def test_every_shipped_file_is_whole_and_has_a_card_with_its_checksum() -> None:
     files = sorted(FOLDER.glob("*.safetensors"))
-    assert files
+    assert {file.name: sha256(file) for file in files} == SHIPPED
+    assert sum(file.stat().st_size for file in files) < 80e6
     for file in files:
         assert read(file).metadata.recipe
         assert sha256(file) in file.with_suffix(".md").read_text()

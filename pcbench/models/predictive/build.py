@@ -28,6 +28,9 @@ OPTIONS: Mapping[str, str] = {
     "init_noise": "start from noise instead of the feedforward pass: the seed of the noise",
 }
 
+# The values that the published experiments ran with; the published configuration files differ.
+PUBLISHED: Mapping[str, object] = {"feedforward": 0.8, "feedback": 0.1, "pc": 0.01, "scaling": "none"}
+
 Configure = Callable[[nn.Module, Preprocessing, Mapping[str, object]], PredictiveConfig]
 """(backbone, preprocessing, options) -> the configuration to predify the backbone with."""
 
@@ -47,6 +50,23 @@ def predictive_weights(base: Weights, feedback: WeightSource, options: Mapping[s
         options={**base.options, **(options or {})},
         description=f"backbone: {base.description or base.tag}",
     )
+
+
+def with_values(
+    weights: Weights, tag: str, description: str, values: Mapping[str, object], timesteps: int | None = None
+) -> Weights:
+    """The same files under another tag, with other hyperparameters.
+
+    Args:
+        weights: of a predictive network.
+        tag: of the result.
+        description: of the values, one line.
+        values: by the names of OPTIONS; they take the place of those of `weights`.
+        timesteps: default T that goes with the values.
+    """
+    options = {**weights.options, **values}
+    about = f"{weights.description}; {description}"
+    return replace(weights, tag=tag, options=options, description=about, timesteps=timesteps)
 
 
 def predictive_spec(

@@ -1,6 +1,6 @@
 """VGG16 for CIFAR-10, the baseline of the Hebbian family and the backbone of its predictive member."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
@@ -8,14 +8,16 @@ from pcbench.errors import UserError, did_you_mean
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.own import own_network, read_number, trained_here
 from pcbench.models.predictive.build import (
+    PUBLISHED,
     feedback_file_name,
     predictive_spec,
     predictive_weights,
     shipped_configuration,
+    with_values,
 )
 from pcbench.models.predictive.config import PredictiveConfig, read_config
-from pcbench.models.sources import UserFile
-from pcbench.models.spec import MODELS, ModelSpec, Weights
+from pcbench.models.shipped import weights_file
+from pcbench.models.spec import MODELS, ModelSpec, Weights, WeightSource
 from pcbench.models.vgg import CIFAR10, CONVOLUTIONS, VGG16, Convolution, vgg16
 
 WIDTH_HELP = "factor on the channels; 1 is the published width"
@@ -81,19 +83,24 @@ def _configure(backbone: nn.Module, preprocessing: Preprocessing, options: Mappi
     return read_config(shipped_configuration(names[backbone.classifier.in_features]))
 
 
-def _feedback(tag: str) -> UserFile:
+def _feedback(tag: str) -> WeightSource:
     command = f"pcbench train feedback --model pvgg16-cifar --weights {tag} --data CIFAR10 --output DIR --install"
-    return UserFile(feedback_file_name("pvgg16-cifar", tag), command)
+    return weights_file(feedback_file_name("pvgg16-cifar", tag), command)
 
 
-MODELS.register(
+def _predictive_weights() -> Iterator[Weights]:
+    for entry in VGG16_CIFAR.weights:
+        made = predictive_weights(entry, _feedback(entry.tag))
+        yield made
+        yield with_values(made, f"{entry.tag}-published", "hyperparameters of the published experiments", PUBLISHED)
+
+
+PVGG16_CIFAR = predictive_spec(
     "pvgg16-cifar",
-    predictive_spec(
-        "pvgg16-cifar",
-        "vgg16-cifar with predictive-coding dynamics, 5 PCoders at the published points",
-        VGG16_CIFAR,
-        _configure,
-        tuple(predictive_weights(entry, _feedback(entry.tag)) for entry in VGG16_CIFAR.weights),
-        timesteps=4,
-    ),
+    "vgg16-cifar with predictive-coding dynamics, 5 PCoders at the published points",
+    VGG16_CIFAR,
+    _configure,
+    tuple(_predictive_weights()),
+    timesteps=4,
 )
+MODELS.register(PVGG16_CIFAR.name, PVGG16_CIFAR)

@@ -1,43 +1,45 @@
 """Networks with predictive-coding dynamics: the published two, their relatives, and "predify:NAME" for any other."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from pcbench.errors import UserError
 from pcbench.models.base import Preprocessing
 from pcbench.models.predictive.build import (
+    PUBLISHED,
     feedback_file_name,
     predictive_spec,
     predictive_weights,
     shipped_configuration,
+    with_values,
 )
 from pcbench.models.predictive.config import PredictiveConfig, read_config
 from pcbench.models.predictive.placement import automatic_config
-from pcbench.models.sources import InstalledFile, UserFile
+from pcbench.models.shipped import weights_file
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, WeightSource
+from pcbench.models.zoo.cifar import PVGG16_CIFAR
 from pcbench.models.zoo.efficientnet_lite0 import EFFICIENTNET_LITE0
 from pcbench.models.zoo.libraries import EFFICIENTNET_B0, RESNET18, RESNET50, VGG16
 
 TIMESTEPS = 4
 
-# The values that the published experiments ran with; the published configuration files differ.
-_EXPERIMENTS: Mapping[str, object] = {"feedforward": 0.8, "feedback": 0.1, "pc": 0.01, "scaling": "none"}
+Tag = tuple[str, str, Mapping[str, object]]  # name, description, hyperparameters
 
 
 def _feedback(model: str, tag: str, get: str | None = None) -> WeightSource:
     train = f"pcbench train feedback --model '{model}' --data IMAGENET --output DIR --install"
-    return UserFile(feedback_file_name(model, tag), get or train)
+    return weights_file(feedback_file_name(model, tag), get or train)
 
 
-def _register(
+def _with_configuration(
     name: str,
     description: str,
     base: ModelSpec,
     get: str | None = None,
-    shipped: Mapping[str, WeightSource] | None = None,
-    options: Mapping[str, object] | None = None,
-) -> None:
+    values: Mapping[str, object] | None = None,
+    tags: Sequence[Tag] = (),
+) -> ModelSpec:
     """Register a network with the shipped configuration of its name.
 
     Args:
@@ -45,15 +47,13 @@ def _register(
         description: see ModelSpec.
         base: the feedforward model.
         get: command that puts feedback weights into the user's folder; None for training them.
-        shipped: feedback weights by tag that need not be got.
-        options: hyperparameters other than the configuration's.
+        values: hyperparameters other than the configuration's.
+        tags: further tags of the first weights, with other hyperparameters.
     """
     config = read_config(shipped_configuration(name))
-    weights = tuple(
-        predictive_weights(entry, (shipped or {}).get(entry.tag) or _feedback(name, entry.tag, get), options)
-        for entry in base.weights
-    )
-    MODELS.register(name, predictive_spec(name, description, base, lambda *_: config, weights, TIMESTEPS))
+    weights = [predictive_weights(entry, _feedback(name, entry.tag, get), values) for entry in base.own_weights()]
+    weights += [with_values(weights[0], *tag) for tag in tags]
+    return predictive_spec(name, description, base, lambda *_: config, tuple(weights), TIMESTEPS)
 
 
 def predify_spec(rest: str) -> ModelSpec:
@@ -78,7 +78,7 @@ def predify_spec(rest: str) -> ModelSpec:
         f"{base.description}, made predictive",
         base,
         configure,
-        tuple(predictive_weights(entry, _feedback(name, entry.tag)) for entry in base.weights),
+        tuple(predictive_weights(entry, _feedback(name, entry.tag)) for entry in base.own_weights()),
         TIMESTEPS,
         {"config": "TOML file (pcbench predify writes one); without, PCoders go where the spatial size changes"},
     )
@@ -86,31 +86,29 @@ def predify_spec(rest: str) -> ModelSpec:
 
 MODEL_SOURCES.register("predify", predify_spec)
 
-_register(
-    "pefficientnet-lite0",
-    "EfficientNet-Lite0 with predictive-coding dynamics, 8 PCoders",
-    EFFICIENTNET_LITE0,
-    shipped={
-        "imagenet1k": InstalledFile(
-            package="pcbench",
-            file="models/weights/pefficientnet-lite0-imagenet1k.safetensors",
-            sha256="41f442f7075c5a4466a0c8f3acd31cbc0681bf2c9b1a0517e57e815a1b262a91",
-        )
-    },
+_MODELS = (
+    _with_configuration(
+        "pefficientnet-lite0",
+        "EfficientNet-Lite0 with predictive-coding dynamics, 8 PCoders",
+        EFFICIENTNET_LITE0,
+        tags=[("published", "hyperparameters of the published experiments", PUBLISHED)],
+    ),
+    _with_configuration(
+        "pefficientnet-b0",
+        "EfficientNet-B0 with predictive-coding dynamics, 8 PCoders, as published",
+        EFFICIENTNET_B0,
+        get="pcbench weights import pefficientnet-b0 FILES",
+        values=PUBLISHED,
+    ),
+    _with_configuration(
+        "pvgg16",
+        "VGG16 with predictive-coding dynamics, 5 PCoders, as published",
+        VGG16,
+        get="pcbench weights import pvgg16 FILES",
+        values=PUBLISHED,
+    ).with_weights_of(PVGG16_CIFAR),
+    _with_configuration("presnet18", "ResNet-18 with predictive-coding dynamics, 4 PCoders", RESNET18),
+    _with_configuration("presnet50", "ResNet-50 with predictive-coding dynamics, 4 PCoders", RESNET50),
 )
-_register(
-    "pefficientnet-b0",
-    "EfficientNet-B0 with predictive-coding dynamics, 8 PCoders, as published",
-    EFFICIENTNET_B0,
-    get="pcbench weights import pefficientnet-b0 FILES",
-    options=_EXPERIMENTS,
-)
-_register(
-    "pvgg16",
-    "VGG16 with predictive-coding dynamics, 5 PCoders, as published",
-    VGG16,
-    get="pcbench weights import pvgg16 FILES",
-    options=_EXPERIMENTS,
-)
-_register("presnet18", "ResNet-18 with predictive-coding dynamics, 4 PCoders", RESNET18)
-_register("presnet50", "ResNet-50 with predictive-coding dynamics, 4 PCoders", RESNET50)
+for _spec in _MODELS:
+    MODELS.register(_spec.name, _spec)
