@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
+from pcbench.models.folding import fold_batch_norms
 
 Interpolation = Literal["bilinear", "bicubic"]
+
+_CAST = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # by exact type: a subclass may compute something of its weights
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -90,8 +93,22 @@ class TemporalClassifier(nn.Module):
         """Logits (T + 1, B, classes) of normalised images x (B, C, H, W) at t = 0..T."""
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(images - mean) / std, per channel."""
-        return (images - self.mean) / self.std
+        """(images - mean) / std, per channel; laid out channels last, which convolutions are fastest on."""
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def merge_layers(self) -> None:
+        """Merge layers that are one linear map at evaluation; the answers stay the same up to rounding."""
+
+    def hold_weights_in(self, dtype: torch.dtype) -> None:
+        """Store the weights of convolutions and linear layers in the dtype that autocast computes them in.
+
+        Autocast casts weights that need no gradient anew at every call, which for predictive networks is at every
+        timestep; the values that the layers see are the same. Afterwards the model runs under that autocast only.
+        """
+        for module in self.modules():
+            if type(module) in _CAST:
+                for parameter in module.parameters(recurse=False):
+                    parameter.data = parameter.data.to(dtype)
 
     def forward(self, images: Tensor, timesteps: int | None = None) -> Tensor:
         """Logits at every timestep.
@@ -171,6 +188,10 @@ class FeedforwardClassifier(TemporalClassifier):
     def __init__(self, network: nn.Module, num_classes: int, preprocessing: Preprocessing) -> None:
         super().__init__(num_classes, preprocessing, timesteps=0)
         self.network = network
+
+    def merge_layers(self) -> None:
+        """See TemporalClassifier."""
+        fold_batch_norms(self.network)
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         """The network's logits, T + 1 times (one computation, no copies)."""

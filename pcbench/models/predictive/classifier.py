@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from pcbench.models.base import Preprocessing, TemporalClassifier
+from pcbench.models.folding import fold_batch_norms
 from pcbench.models.predictive.network import PredictiveNet
 
 
@@ -24,6 +25,11 @@ class PredictiveClassifier(TemporalClassifier):
         super().__init__(num_classes, preprocessing, timesteps)
         self.network = network
         self.train(network.training)
+
+    def merge_layers(self) -> None:
+        """See TemporalClassifier."""
+        cut = {self.network.backbone.get_submodule(path) for path in self.network.paths}
+        fold_batch_norms(self.network.backbone, keep=cut)
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         """See TemporalClassifier."""

@@ -109,6 +109,11 @@ class PredictiveNet(Holder):
         self.train(backbone.training)
 
     @property
+    def paths(self) -> list[str]:
+        """Paths of the modules of the PCoders, in the backbone."""
+        return list(self._paths)
+
+    @property
     def caches_first_stage(self) -> bool:
         """Whether the part of the backbone before the first PCoder runs once per call."""
         return isinstance(self._cut, TracedCut)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcbench.models.predictive.upconvolution import Upconvolution, is_upconvolution
+
 Pullback = Callable[[Tensor], Tensor]
 
 _UPSAMPLE_ADJOINT = {
@@ -29,12 +31,32 @@ def predict(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
     """
     layers = flatten(predictor)
     if all(_is_linear(layer) for layer in layers[:-1]) and (_is_linear(layers[-1]) or type(layers[-1]) is nn.ReLU):
+        linear = layers[:-1] if type(layers[-1]) is nn.ReLU else layers
+        if len(linear) == 2 and is_upconvolution(*linear) and not _is_watched(predictor):
+            return _upconvolved(linear, e, rectified=linear is not layers)
         p: Tensor = predictor(e)
         return p, lambda v: _adjoint(layers, tuple(e.shape), p, v)
     if not e.is_inference():
         return _by_autograd(predictor, e, differentiable=torch.is_grad_enabled())
     with torch.inference_mode(False):  # autograd cannot see inference tensors
         return _by_autograd(predictor, e.clone(), differentiable=False)
+
+
+def _is_watched(predictor: nn.Module) -> bool:
+    """Whether hooks want to see each of the predictor's layers called."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in predictor.modules())
+
+
+def _upconvolved(linear: list[nn.Module], e: Tensor, *, rectified: bool) -> tuple[Tensor, Pullback]:
+    """`predict` for upsampling, a convolution and perhaps a ReLU."""
+    upsample, convolution = linear
+    assert isinstance(upsample, nn.Upsample)
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+    both = Upconvolution(upsample, convolution)
+    if not rectified:
+        return both(e), both.adjoint
+    p = F.relu(both(e))
+    return p, lambda v: both.adjoint(torch.ops.aten.threshold_backward(v, p, 0))
 
 
 def _by_autograd(predictor: nn.Module, e: Tensor, *, differentiable: bool) -> tuple[Tensor, Pullback]:
@@ -91,7 +113,29 @@ def _adjoint(layers: list[nn.Module], shape: tuple[int, ...], p: Tensor, v: Tens
 
 
 def _output_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(layer(torch.empty(shape, device="meta")).shape)
+    """Shape (B, C, H, W) of what a linear layer makes of one; in closed form, since it is asked for at every update."""
+    sides = shape[2:]
+    match layer:
+        case nn.ConvTranspose2d() | nn.Conv2d():
+            assert not isinstance(layer.padding, str)
+            reach = [
+                d * (k - 1) - 2 * q for d, k, q in zip(layer.dilation, layer.kernel_size, layer.padding, strict=True)
+            ]
+            if isinstance(layer, nn.ConvTranspose2d):
+                steps = zip(sides, layer.stride, reach, layer.output_padding, strict=True)
+                return (shape[0], layer.out_channels, *((n - 1) * s + r + extra + 1 for n, s, r, extra in steps))
+            windows = zip(sides, layer.stride, reach, strict=True)
+            return (shape[0], layer.out_channels, *((n - r - 1) // s + 1 for n, s, r in windows))
+        case nn.Upsample() if layer.size is not None:
+            size = layer.size
+            return (*shape[:2], *(size if isinstance(size, tuple) else (size, size)))
+        case nn.Upsample():
+            factor = layer.scale_factor
+            assert factor is not None
+            factors = factor if isinstance(factor, tuple) else (factor, factor)
+            return (*shape[:2], *(int(n * f) for n, f in zip(sides, factors, strict=True)))
+        case _:
+            return shape
 
 
 def _layer_adjoint(layer: nn.Module, shape: tuple[int, ...], v: Tensor) -> Tensor:
