@@ -12,16 +12,24 @@ from pcbench.models.vgg import CIFAR10
 CONTROL = "feedforward"
 
 
-def _weights(name: str, geometry: str | None) -> tuple[Weights, ...]:
+# Tags for 32 x 32 images: tag -> width, description.
+WIDTHS = {
+    "cifar10": (1.0, "full width"),
+    "cifar10-half": (0.5, "half width"),
+    "cifar10-quarter": (0.25, "quarter width"),
+}
+MATCHED = (0.8, "as many parameters as reciprocal gated cells at quarter width")  # in the shallow graph
+
+
+def _weights(name: str, cell: str, geometry: str | None) -> tuple[Weights, ...]:
     if geometry is None:
         source = trained_here(name, "imagenet1k", "convrnn", "IMAGES_OF_224x224")
         return (Weights("imagenet1k", IMAGENET_224, 1000, "imagenet", {"network": source}, {}, "full width"),)
+    widths = {**WIDTHS, "cifar10-matched": MATCHED} if cell == CONTROL else WIDTHS
+    recipe = "classifier" if cell == CONTROL else "convrnn"
     return tuple(
-        Weights(tag, CIFAR10, 10, "cifar10", {"network": trained_here(name, tag, "convrnn")}, options, description)
-        for tag, options, description in (
-            ("cifar10", {"width": 1.0}, "full width"),
-            ("cifar10-half", {"width": 0.5}, "half width"),
-        )
+        Weights(tag, CIFAR10, 10, "cifar10", {"network": trained_here(name, tag, recipe)}, {"width": width}, about)
+        for tag, (width, about) in widths.items()
     )
 
 
@@ -52,7 +60,7 @@ def _register(file: GraphFile, cell: str, geometry: str | None) -> None:
             family="recurrent" if graph.has_dynamics else "feedforward",
             description=f"{file.description.split(',')[0]}, {what}, {size} images",
             build=build,
-            weights=_weights(prefix + ending, geometry),
+            weights=_weights(prefix + ending, cell, geometry),
             timesteps=graph.timesteps if graph.has_dynamics else 0,
             baseline=control if CONTROL in _CELLS_OF[file.name] and cell != CONTROL else None,
             options={"width": "factor on the channels; 1 is the published width"},
