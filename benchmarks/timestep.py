@@ -215,9 +215,9 @@ def agreement(net: PredictiveNet, x: Tensor, timesteps: int, device: str) -> lis
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["pefficientnet-b0", "pvgg16"])
+    parser.add_argument("--models", nargs="*", default=["pefficientnet-b0", "pvgg16"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import shutil
 
 import pytest
 import timm
@@ -22,6 +23,8 @@ BACKBONES = {
     "untraceable": (Untraceable, ["one", "two"]),
 }
 SMOOTH = "Sequential(ConvTranspose2d(4, 3, 3, padding=1), Tanh())"
+
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 
 
 def make(kind: str, predictor: str | None = None) -> PredictiveNet:
@@ -83,10 +86,17 @@ def test_inference_mode_gives_what_no_grad_gives(predictor):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["chain", "residual"])
-def test_a_compiled_network_gives_the_same(kind):
+@pytest.mark.parametrize(
+    ("kind", "backend"),
+    [
+        ("chain", "aot_eager"),
+        ("residual", "aot_eager"),
+        pytest.param("residual", "inductor", marks=[pytest.mark.slow, NEEDS_COMPILER]),
+    ],
+)
+def test_a_compiled_network_gives_the_same(kind, backend):
     net = make(kind)
-    compiled = torch.compile(net, backend="aot_eager")
+    compiled = torch.compile(net, backend=backend)
     x = torch.randn(2, 3, 8, 8)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x, timesteps=3), net(x, timesteps=3))
