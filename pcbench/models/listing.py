@@ -39,7 +39,7 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
     Returns:
         The row of `list_models`, with weights as a list of dicts (tag, data, num_classes, preprocessing, options,
-        files with whether each is at hand), the builder's options, and what building it reports.
+        timesteps, network, files with whether each is at hand), the builder's options, and what building it reports.
 
     Raises:
         UserError: no such model.
@@ -49,9 +49,9 @@ def describe_model(name: str, *, count: bool = True) -> Row:
     row["weights"] = [_weights(entry) for entry in spec.weights]
     row["options"] = dict(spec.options)
     if count:
-        from pcbench.models.loading import load_model
+        from pcbench.models.loading import build, choose
 
-        model = load_model(name, RANDOM)
+        model = build(choose(name, RANDOM), merge=False)
         row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         row["built"] = {key: value for key, value in model.provenance.items() if key not in ("sha256", "seed")}
     return row
@@ -86,6 +86,8 @@ def _weights(entry: Weights) -> Row:
             "std": list(preprocessing.std),
         },
         "options": dict(entry.options),
+        "timesteps": entry.timesteps,
+        "network": entry.network,
         "files": [
             {"role": role, "at_hand": source.at_hand(), "where": source.describe()}
             for role, source in entry.sources.items()

@@ -76,15 +76,20 @@ def choose(name: str, weights: str | None = None, **options: object) -> Choice:
     if weights is not None:
         if weights not in tags:
             raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, [*tags, RANDOM])}")
-        return Choice(spec, _fetched(spec, tags[weights]), merged)
+        entry = _fetched(spec, tags[weights])
+        of = f"{spec.name}: weights {entry.tag!r} are those of the network {entry.network}"
+        return Choice(spec, entry, merged, of if entry.network else None)
     first_missing = spec.weights[0].missing()
     for entry in spec.weights:
         if entry.missing():
             continue
         notice = None
         if entry is not spec.weights[0]:
-            notice = f"{spec.name}: using weights {entry.tag!r}, since {spec.weights[0].tag!r} is not at hand: missing "
-            notice += "; ".join(first_missing)
+            of = f" of the network {entry.network}" if entry.network else ""
+            notice = (
+                f"{spec.name}: using weights {entry.tag!r}{of} ({entry.data}), since {spec.weights[0].tag!r} is not at "
+            )
+            notice += f"hand: missing {'; '.join(first_missing)}"
         return Choice(spec, entry, merged, notice)
     return Choice(spec, _fetched(spec, spec.weights[0]), merged)
 
@@ -107,12 +112,29 @@ def _instead(spec: ModelSpec) -> str:
     return f"; what runs now: --weights {' or '.join([*at_hand, RANDOM])}"
 
 
-def build(choice: Choice, device: str | torch.device = "cpu", seed: int = 0) -> TemporalClassifier:
-    """Make the chosen model, in eval mode, its parameters without gradients."""
-    model = choice.spec.build(choice.spec, choice.weights, choice.options, seed)
+def build(
+    choice: Choice, device: str | torch.device = "cpu", seed: int = 0, *, merge: bool = True
+) -> TemporalClassifier:
+    """Make the chosen model, in eval mode, its parameters without gradients.
+
+    Args:
+        choice: from `choose`.
+        device: where to put it.
+        seed: of a random initialisation.
+        merge: merge layers that are one linear map at evaluation, see TemporalClassifier.merge_layers.
+    """
+    spec = choice.spec if choice.weights.network is None else MODELS[choice.weights.network]
+    model = spec.build(spec, choice.weights, choice.options, seed)
+    if spec is not choice.spec:
+        model.provenance["network"] = spec.name
+    if choice.weights.timesteps is not None:
+        model.timesteps = choice.weights.timesteps
     model.name = choice.spec.name
     model.weights = choice.weights.tag
-    return model.eval().requires_grad_(False).to(device)
+    model = model.eval().requires_grad_(False).to(device)
+    if merge:
+        model.merge_layers()
+    return model.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in; no value changes
 
 
 def load_model(

@@ -29,6 +29,8 @@ def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassif
     if tag is not None and tag not in tags:
         raise UserError(f"{spec.name} has no weights {tag!r}; {did_you_mean(tag, tags)}")
     entry = spec.weights[0] if tag is None else tags[tag]
+    if entry.network is not None:
+        raise UserError(f"{spec.name}: weights {entry.tag!r} are those of {entry.network}; train that network")
     source = entry.sources.get("network")
     ours = isinstance(source, UserFile) or (isinstance(source, InstalledFile) and source.package == "pcbench")
     if not ours or len(entry.sources) > 1:
@@ -36,6 +38,6 @@ def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassif
             f"{spec.name} is not trained as a whole here; the networks that are: vgg16-cifar, hah-vgg16, convrnn-..., "
             "cornet-rt (`pcbench models`)"
         )
-    model = build(Choice(spec, replace(entry, tag=RANDOM, sources={}), options), seed=seed)
+    model = build(Choice(spec, replace(entry, tag=RANDOM, sources={}), options), seed=seed, merge=False)
     file = source.file if isinstance(source, UserFile) else f"{spec.name}-{entry.tag}.safetensors"
     return model, entry, weights_folder() / file
