@@ -10,7 +10,7 @@ from pcbench.models.sources import InstalledFile, UserFile, weights_folder
 from pcbench.models.spec import Weights
 
 
-def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassifier, Weights, Path]:
+def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassifier, Weights, Path | None]:
     """A model with parameters drawn from a seed, built as one of its tags says.
 
     Args:
@@ -19,7 +19,7 @@ def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassif
         seed: of the parameters.
 
     Returns:
-        The model, the tag's entry, and where the tag looks for a file trained here.
+        The model, the tag's entry, and where the tag looks for a file trained here; None when one is shipped.
 
     Raises:
         UserError: no such model or tag, or a model whose parameters are not trained here.
@@ -39,5 +39,4 @@ def from_scratch(name: str, tag: str | None, seed: int) -> tuple[TemporalClassif
             "cornet-rt (`pcbench models`)"
         )
     model = build(Choice(spec, replace(entry, tag=RANDOM, sources={}), options), seed=seed, merge=False)
-    file = source.file if isinstance(source, UserFile) else f"{spec.name}-{entry.tag}.safetensors"
-    return model, entry, weights_folder() / file
+    return model, entry, weights_folder() / source.file if isinstance(source, UserFile) else None

@@ -87,6 +87,7 @@ def train(
     import shutil
     from dataclasses import replace
 
+    from pcbench.errors import UserError
     from pcbench.training.classifier import WEIGHTS_FILE, ClassifierTraining, save_weights
     from pcbench.training.curves import draw_classifier
     from pcbench.training.display import display
@@ -98,6 +99,8 @@ def train(
 
     how = replace(recipe, **{name: value for name, value in changes.items() if value is not None})
     network, weights, installed = from_scratch(model, tag, how.seed)
+    if install and installed is None:
+        raise UserError(f"{network.name}, weights {weights.tag!r}: they come with this package; leave out --install")
     if how.timesteps and not network.has_dynamics:
         how = replace(how, timesteps=0)
     cost = cost_of(network) if cost_of is not None else None
@@ -119,7 +122,7 @@ def train(
         draw_classifier(rows, output / "curves")
         click.echo(_line(rows[-1]))
         click.echo(f"weights: {output / WEIGHTS_FILE}")
-        if install:
+        if install and installed is not None:
             installed.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(output / WEIGHTS_FILE, installed)
             click.echo(f"installed: pcbench run --model {network.name} --weights {weights.tag} uses them now")
