@@ -62,7 +62,8 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
     default="auto",
     show_default=True,
     metavar="N|auto",
-    help="Images at once; halves by itself when memory runs out.",
+    help="Images at once; auto: what half of the free memory holds, up to what is useful. Halves by itself when memory "
+    "runs out.",
 )
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where the models run.")
 @click.option(
@@ -71,6 +72,10 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
     show_default=True,
     metavar="float32|bfloat16",
     help="Arithmetic of the models (bfloat16: autocast).",
+)
+@click.option("--tf32", is_flag=True, help="On CUDA, round the operands of float32 arithmetic to TF32: faster.")
+@click.option(
+    "--compile", is_flag=True, help="Use torch.compile for each model where it works and is measured to be faster."
 )
 @click.option(
     "--workers", type=int, metavar="N", help="Processes that perturb images; by default what suits the machine."
@@ -126,7 +131,6 @@ def command(**arguments: Any) -> None:
     """
     from rich.console import Console
 
-    from pcbench.harness.believe import believability_summary
     from pcbench.harness.progress import Display
     from pcbench.harness.run import run
     from pcbench.results.summary import accuracy_summary
@@ -160,6 +164,8 @@ def command(**arguments: Any) -> None:
         batch_size=arguments["batch_size"],
         device=arguments["device"],
         dtype=arguments["dtype"],
+        tf32=arguments["tf32"],
+        compile=arguments["compile"],
         workers=arguments["workers"],
         engine=arguments["engine"],
         shard=arguments["shard"],
@@ -172,6 +178,9 @@ def command(**arguments: Any) -> None:
     if not arguments["quiet"]:
         Console().print(accuracy_summary(result.accuracy))
         if len(result.believability):
+            from pcbench.harness.believe import believability_summary, robust_summary, robust_table
+
+            Console().print(robust_summary(robust_table(result.records)))
             Console().print(believability_summary(result.believability))
     click.echo(f"results: {result.directory}")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcbench.errors import RunError
+from pcbench.harness.examples import EXAMPLES, Examples
 from pcbench.harness.plan import Cell, Subject
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Context, Perturbation
@@ -111,6 +112,7 @@ class Evaluation:
         self._parts: list[dict[str, NDArray[np.generic]]] = []
         self._ids: list[str] = []
         self._distances: list[NDArray[np.float32]] = []
+        self._examples = Examples()
 
     @property
     def model(self) -> TemporalClassifier:
@@ -148,7 +150,9 @@ class Evaluation:
         self._parts.append({**answers, **{name: value.cpu().numpy() for name, value in columns.items()}})
         self._ids += batch.ids
         self.images += len(batch.ids)
-        right = answers["prediction"] == batch.labels.cpu().numpy()
+        labels = batch.labels.cpu().numpy()
+        self._examples.see(batch.images, labels.tolist(), batch.ids)
+        right = answers["prediction"] == labels
         self.correct = (self.correct[0] + int(right[0].sum()), self.correct[1] + int(right[-1].sum()))
 
     def _answers(self, batch: Batch, logits: Tensor) -> dict[str, NDArray[np.generic]]:
@@ -202,9 +206,14 @@ class Evaluation:
         return pd.DataFrame(columns, index=range(count * steps))
 
     def extra(self) -> dict[str, pd.DataFrame]:
-        """Further tables by folder: "representations" (image, pcoder 1..N, timestep, distance) where measured."""
+        """Further tables by folder.
+
+        "examples" (image, label, thumbnail): a few images as the model saw them; "representations" (image, pcoder 1..N,
+        timestep, distance) where measured.
+        """
+        tables = {EXAMPLES: self._examples.table(self._cell_values())}
         if not self._distances:
-            return {}
+            return tables
         distances = np.concatenate(self._distances, axis=-1)  # (T + 1, PCoders, images)
         steps, pcoders, count = distances.shape
         values: dict[str, object] = dict(self._cell_values())
@@ -212,7 +221,7 @@ class Evaluation:
         values["pcoder"] = np.tile(np.repeat(np.arange(1, pcoders + 1, dtype=np.int16), count), steps)
         values["timestep"] = np.repeat(np.arange(steps, dtype=np.int16), pcoders * count)
         values["distance"] = distances.reshape(-1)
-        return {REPRESENTATIONS: pd.DataFrame(values, index=range(distances.size))}
+        return {**tables, REPRESENTATIONS: pd.DataFrame(values, index=range(distances.size))}
 
     def glance(self) -> Glance:
         """How the cell gets on."""

@@ -1,23 +1,26 @@
 """The images of a sweep: decoded once, checked, and kept where every process can read them."""
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from pcbench.data.geometry import Geometry
-from pcbench.data.images import BadImageError, ImageSet, choose_positions, digest, fingerprint
+from pcbench.data.images import BadImageError, Image8, ImageSet, choose_positions, digest, fingerprint
 from pcbench.errors import RunError, UserError
 from pcbench.suites.condition import Condition
 
 _FOLDER, _LOCK = "pcbench-images-", "lock"
+_AT_ONCE = 64  # images decoded before the first of them is written
 _FINGERPRINTED = 100  # images of each condition of a corrupted copy whose contents its fingerprint covers
 
 
@@ -95,6 +98,7 @@ class Images:
         ids, labels: of the images that are left, in order.
         folder: temporary, removed by `close`; for the images, and for those on their way between processes.
         skipped: ids of those that were left out.
+        has_clean: whether the set has unperturbed images; the copies of ImageNet-C have none.
         fingerprint: over ids, labels and contents. For a corrupted copy over all ids and labels, and the contents of
             the first 100 images of each condition.
 
@@ -115,6 +119,7 @@ class Images:
     ) -> None:
         chosen = images.subset(choose_positions(images, limit))
         self.name = images.name
+        self.has_clean = chosen.has_clean
         self.folder, self._lock = _own_folder()
         self._prepared: dict[Geometry, Prepared] = {}
         try:
@@ -155,43 +160,51 @@ class Images:
                 f"the decoded images need {need / 1e9:.1f} GB of temporary disk space, {free / 1e9:.1f} GB are free; "
                 "set TMPDIR to a larger disk, or use --limit"
             )
-        shapes = [(total, *geometry.size, 3) for geometry in geometries]
         paths = [self.folder / f"{index}.u8" for index in range(len(geometries))]
-        arrays = [np.memmap(path, np.uint8, "w+", shape=shape) for path, shape in zip(paths, shapes, strict=True)]
 
-        def one(position: int) -> tuple[str, str | None]:
+        def one(position: int) -> tuple[str, list[Image8], str | None]:
             try:
                 raw = images.raw(position)
                 pixels = images.decode(position, raw)
             except BadImageError as error:
-                return "", str(error)
-            for array, geometry in zip(arrays, geometries, strict=True):
-                array[position] = geometry.prepare(pixels)
-            return digest(raw), None
+                return "", [], str(error)
+            return digest(raw), [geometry.prepare(pixels) for geometry in geometries], None
 
         digests: dict[int, str] = {}
         self.skipped: list[str] = []
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            for position, (content, problem) in enumerate(pool.map(one, range(total))):
-                if problem is None:
-                    digests[position] = content
-                elif skip_bad:
-                    self.skipped.append(images.ids[position])
-                else:
-                    pool.shutdown(cancel_futures=True)
-                    raise UserError(problem)
-                progress(position + 1, total)
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(path.open("wb")) for path in paths]
+            pool = stack.enter_context(ThreadPoolExecutor(max(1, workers)))
+            positions = iter(range(total))
+            # written to files rather than maps of them, and a few at a time: resident memory does not grow
+            while portion := list(itertools.islice(positions, _AT_ONCE)):
+                for position, (content, prepared, problem) in zip(portion, pool.map(one, portion), strict=True):
+                    if problem is None:
+                        digests[position] = content
+                        for file, image in zip(files, prepared, strict=True):
+                            self._write(file, image)
+                    elif skip_bad:
+                        self.skipped.append(images.ids[position])
+                    else:
+                        pool.shutdown(cancel_futures=True)
+                        raise UserError(problem)
+                    progress(position + 1, total)
         good = list(digests)
-        for array in arrays:
-            if self.skipped:
-                array[: len(good)] = array[good]
-            array.flush()
         self._set = images.subset(good)
         self.ids, self.labels = self._set.ids, self._set.labels
         self._prepared = {
-            geometry: Prepared(path, shape) for geometry, path, shape in zip(geometries, paths, shapes, strict=True)
+            geometry: Prepared(path, (len(good), *geometry.size, 3))
+            for geometry, path in zip(geometries, paths, strict=True)
         }
         self.fingerprint = fingerprint(self.ids, self.labels, digests.values())
+
+    def _write(self, file: BinaryIO, image: Image8) -> None:
+        try:
+            file.write(np.ascontiguousarray(image).data)
+        except OSError as error:
+            raise RunError(
+                f"cannot write temporary images: {error.strerror}; set TMPDIR to a larger disk, or use --limit"
+            ) from None
 
     def _check_copy(self, images: ImageSet, conditions: Sequence[Condition]) -> None:
         digests = [""] * len(images)

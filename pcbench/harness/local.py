@@ -29,11 +29,23 @@ class Settings:
         device: of the models.
         batch_size: number of images handed to a model at once.
         workers: processes that perturb images.
+        compile: pass the models through torch.compile where that pays.
     """
 
     device: torch.device
     batch_size: int
     workers: int
+    compile: bool = False
+
+    def recorded(self) -> dict[str, object]:
+        """What run.json says about it."""
+        return {
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+            "threads": torch.get_num_threads(),
+            "compile": self.compile,
+            "memory_format": "channels_last",
+        }
 
 
 def evaluate(

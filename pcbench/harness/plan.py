@@ -32,6 +32,7 @@ class Request:
         limit: number of images, chosen evenly over classes; None for all.
         seed: of everything random.
         dtype: "float32" or "bfloat16" (autocast).
+        tf32: whether convolutions and matrix products on CUDA may round float32 operands to TF32.
         skip_bad_images: go on without images that cannot be decoded.
         options: for the models that know them, e.g. {"dynamics": "no-error"}.
         overrides: kind of perturbation -> parameters for its conditions, e.g. {"corruption": {"backend": "native"}}.
@@ -45,6 +46,7 @@ class Request:
     limit: int | None = None
     seed: int = 0
     dtype: str = "float32"
+    tf32: bool = False
     skip_bad_images: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -185,6 +187,7 @@ class Plan:
             "seed": self.request.seed,
             "dtype": self.request.dtype,
             **({} if device == "cpu" else {"device": device}),
+            **({"tf32": True} if self.request.tf32 else {}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -223,6 +226,9 @@ def make_plan(request: Request, device: torch.device) -> Plan:
     if not cells:
         raise UserError(f"suite {names[0]} has no condition for {labels[0]}")
     notices = tuple(choice.notice for choice in choices if choice.notice is not None)
+    if request.dtype != "float32" and all(KINDS[cell.condition.kind].shared for cell in cells):
+        for subject in subjects:  # what asks the model itself (attacks) does so in float32, without autocast
+            subject.model.hold_weights_in(DTYPES[request.dtype])
     return Plan(request, tuple(subjects), tuple(suites), cells, spaces.pop(), notices)
 
 

@@ -13,19 +13,18 @@ import torch
 
 from pcbench.data.registry import choose_data
 from pcbench.errors import RunError, UserError, did_you_mean
-from pcbench.harness.believe import write_believability
+from pcbench.harness.beside import write_beside
+from pcbench.harness.compute import batch_that_fits, compile_where_it_pays, tf32_allowed
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import Group, Plan, Request, make_plan
+from pcbench.harness.plan import DTYPES, Group, Plan, Request, make_plan
 from pcbench.harness.progress import Both, Journal, Progress, silent
 from pcbench.results import provenance
 from pcbench.results.load import Results, load_results
 from pcbench.results.schema import DataInfo, RunInfo, Status, SuiteInfo
 from pcbench.results.shards import Shard
 from pcbench.results.store import RunStore
-
-_CPU_BATCH, _CUDA_BATCH = 32, 256
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,8 @@ def run(
     batch_size: int | str = "auto",
     device: str = "auto",
     dtype: str = "float32",
+    tf32: bool = False,
+    compile: bool = False,
     workers: int | None = None,
     engine: str = "local",
     shard: str | None = None,
@@ -87,10 +88,12 @@ def run(
         limit: number of images, evenly over classes; None for all.
         seed: of everything random.
         dtype: "float32" or "bfloat16" (autocast).
+        tf32: let convolutions and matrix products on CUDA round float32 operands to TF32.
+        compile: pass the models through torch.compile, each where it works and is measured to be faster.
         skip_bad_images: go on without images that cannot be decoded.
         options: for the models that know them, e.g. {"dynamics": "no-error"}.
         overrides: kind of perturbation -> parameters for its conditions, e.g. {"corruption": {"jpeg85": True}}.
-        batch_size: images at once, or "auto".
+        batch_size: images at once, or "auto": what half of the free memory holds, up to what is useful.
         device: "auto" (CUDA when there is one), "cpu" or "cuda".
         workers: processes that perturb images; None for what suits the machine, 0 for none.
         engine: "local".
@@ -116,6 +119,7 @@ def run(
         limit=limit,
         seed=seed,
         dtype=dtype,
+        tf32=tf32,
         skip_bad_images=skip_bad_images,
         options=dict(options or {}),
         overrides=dict(overrides or {}),
@@ -126,9 +130,11 @@ def run(
     request.check()
     keep_freed_memory()
     chosen = find_device(device)
-    settings = Settings(chosen, _batch_size(batch_size, chosen), _workers(workers, chosen))
+    if tf32 and chosen.type != "cuda":
+        raise UserError("--tf32 is arithmetic of CUDA devices, and this run is on the CPU; leave it out")
+    size, processes = _batch_size(batch_size), _workers(workers, chosen)
     told = progress or silent()
-    with told:
+    with told, tf32_allowed(tf32, chosen):
         clock = Clock()
         told.say("loading models")
         plan = make_plan(request, chosen)
@@ -148,6 +154,7 @@ def run(
         )
         try:
             clock.lap("images")
+            settings = Settings(chosen, size or _fitting(plan, chosen, len(opened.ids)), processes, compile)
             info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
             directory = Path(output) if output is not None else _default_output(plan, info)
             command = command_of(request, directory, shard)
@@ -159,9 +166,12 @@ def run(
             with RunStore(directory) as store:
                 store.open(info)
                 _sweep(Sweep(plan, groups, opened, settings, store, told, clock), command)
+                write_beside(plan, opened, chosen, directory, told.notice)
         finally:
             opened.close()
         results = load_results(directory)
+        from pcbench.harness.believe import write_believability  # here: SciPy's statistics take long to import
+
         believed = write_believability(results, directory)
         if figures:
             told.say("drawing figures")
@@ -217,6 +227,8 @@ def _sweep(sweep: Sweep, command: list[str]) -> None:
         journal.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
         observer = Both(told, journal)
         try:
+            if sweep.settings.compile and left:
+                store.info.notices += _compile(sweep, {cell.subject for cell in left})
             for cell in evaluate(sweep.plan, sweep.plan.groups(left), sweep.images, sweep.settings, observer):
                 store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
                 observer.cell(cell)
@@ -259,6 +271,7 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
             "limit": request.limit,
             "seed": request.seed,
             "dtype": request.dtype,
+            **({"tf32": True} if request.tf32 else {}),
             "skip_bad_images": request.skip_bad_images,
             "options": {name: str(value) for name, value in request.options.items()},
             "overrides": {kind: dict(values) for kind, values in request.overrides.items()},
@@ -268,6 +281,7 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
         suites=[SuiteInfo(name=suite.name, version=suite.version, digest=suite.digest()) for suite in plan.suites],
         seed=request.seed,
         device=provenance.device_name(settings.device),
+        compute=settings.recorded(),
         dtype=request.dtype,
         packages=provenance.packages(),
         git=provenance.git(),
@@ -291,6 +305,8 @@ def command_of(request: Request, directory: Path, shard: str | None = None) -> l
         words += ["--seed", str(request.seed)]
     if request.dtype != "float32":
         words += ["--dtype", request.dtype]
+    if request.tf32:
+        words.append("--tf32")
     for option, given in request.options.items():
         words += [f"--{option.replace('_', '-')}", str(given)]
     for values in request.overrides.values():
@@ -329,9 +345,31 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def _batch_size(value: int | str, device: torch.device) -> int:
+def _fitting(plan: Plan, device: torch.device, images: int) -> int:
+    longest = {cell.subject: 0 for cell in plan.cells}
+    for cell in plan.cells:
+        longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
+    models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in longest.items()]
+    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images)
+
+
+def _compile(sweep: Sweep, subjects: set[int]) -> list[str]:
+    lines = []
+    for index in sorted(subjects):
+        model = sweep.plan.subjects[index].model
+        timesteps = max(cell.timesteps for cell in sweep.plan.cells if cell.subject == index)
+        sweep.told.say(f"compiling {model.name}")
+        batch = min(sweep.settings.batch_size, len(sweep.images.ids))
+        dtype = DTYPES[sweep.plan.request.dtype]
+        lines.append(compile_where_it_pays(model, timesteps, batch, sweep.settings.device, dtype))
+        sweep.told.notice(lines[-1])
+    return lines
+
+
+def _batch_size(value: int | str) -> int | None:
+    """The number of a --batch-size; None for auto."""
     if value == "auto":
-        return _CUDA_BATCH if device.type == "cuda" else _CPU_BATCH
+        return None
     try:
         size = int(value)
     except ValueError:

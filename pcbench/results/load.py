@@ -1,5 +1,6 @@
 """Runs on disk as data frames: `load_results`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pcbench.errors import UserError
-from pcbench.results.accuracy import accuracy_table
+from pcbench.results.accuracy import accuracy_of_cells
 from pcbench.results.schema import ACCURACY_COLUMNS, RECORD_COLUMNS, RunInfo
 from pcbench.results.store import RUN_FILE, read_info
 
@@ -34,7 +35,15 @@ class Run:
     @cached_property
     def records(self) -> pd.DataFrame:
         """One row for each image and timestep of each finished cell: `schema.RECORD_COLUMNS` and what the cells add."""
-        frames = []
+        frames = list(self._cells())
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=RECORD_COLUMNS)
+
+    @cached_property
+    def accuracy(self) -> pd.DataFrame:
+        """accuracy.csv, computed from the records: `schema.ACCURACY_COLUMNS`. Memory holds a few cells at a time."""
+        return accuracy_of_cells(self._cells())
+
+    def _cells(self) -> Iterator[pd.DataFrame]:
         for cell in self.info.cells.values():
             frame = self._table(cell.file)
             if frame is None:
@@ -43,13 +52,7 @@ class Run:
             if lacking:
                 self._say(f"{self.directory / cell.file} has no column {lacking[0]!r}; it is left out")
                 continue
-            frames.append(frame)
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=RECORD_COLUMNS)
-
-    @cached_property
-    def accuracy(self) -> pd.DataFrame:
-        """accuracy.csv, computed from the records: `schema.ACCURACY_COLUMNS`."""
-        return accuracy_table(self.records)
+            yield frame
 
     def extra(self, folder: str) -> pd.DataFrame:
         """Further tables of the cells, of one folder ("representations"); empty when there are none."""

@@ -91,6 +91,8 @@ class RunInfo(Strict):
         planned: number of cells that the directory has when it is finished.
         plan: the keys of all cells of the run, in order; of those, a shard has its own.
         shard: "2/8" for the second of eight parts of a run; "" for a whole one.
+        compute: how, which decides nothing beyond rounding: batch size, worker processes, threads, compilation. Of the
+            last time that the run was started.
         command: the words that make this run again, and go on with it. Paths are named by their last part.
         seconds: by stage of the whole run ("models", "images", "sweep"), over all its resumptions.
     """
@@ -109,6 +111,7 @@ class RunInfo(Strict):
     command: list[str] = Field(default_factory=list)
     device: str
     dtype: str
+    compute: dict[str, object] = Field(default_factory=dict)
     packages: dict[str, str]
     git: dict[str, object]
     notices: list[str] = Field(default_factory=list)

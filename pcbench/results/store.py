@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pcbench.errors import RunError, UserError
-from pcbench.results.accuracy import accuracy_table
+from pcbench.results.accuracy import accuracy_of_cells
 from pcbench.results.provenance import now
 from pcbench.results.schema import CELL_COLUMNS, SCHEMA_VERSION, CellInfo, RunInfo, Status
 
@@ -216,16 +216,11 @@ class RunStore:
     def finish(self, keys: list[str], status: Status) -> pd.DataFrame:
         """Write accuracy.csv of what is finished, in the order of the keys, and the status. Returns the table.
 
-        One cell at a time, so that memory does not grow with the number of cells.
+        A bounded number of rows at a time, so that memory does not grow with the number of cells.
         """
-        tables = []
-        for key in keys:
-            if key in self.info.cells:
-                columns = [*CELL_COLUMNS, "timestep", "correct"]
-                tables.append(
-                    accuracy_table(pd.read_parquet(self.directory / self.info.cells[key].file, columns=columns))
-                )
-        table = pd.concat(tables, ignore_index=True) if tables else accuracy_table(pd.DataFrame())
+        columns = [*CELL_COLUMNS, "timestep", "correct"]
+        files = [self.directory / self.info.cells[key].file for key in keys if self.done(key)]
+        table = accuracy_of_cells(pd.read_parquet(file, columns=columns) for file in files)
         write_atomically(self.directory / ACCURACY_FILE, table.to_csv(index=False, float_format="%.9g").encode())
         self.info.cells = {key: self.info.cells[key] for key in keys if key in self.info.cells}
         self.save(status)
