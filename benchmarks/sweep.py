@@ -1,6 +1,7 @@
 """A sweep from end to end: `pcbench run` against the script that one would write for it.
 
-    python benchmarks/sweep.py [--model NAME] [--severities S ...] [--timesteps T] [--repeats N] [--batch-size N]
+    python benchmarks/sweep.py [--model NAME] [--corruptions NAME ...] [--severities S ...] [--timesteps T]
+                               [--repeats N] [--batch-size N]
 
 The straightforward script loops over conditions; a DataLoader with worker processes decodes, resizes and crops each
 image and corrupts it with the `imagecorruptions` package; the network is the literal one of `timestep.py` (forward
@@ -48,12 +49,12 @@ from pcbench.models.loading import build, choose, load_model
 from pcbench.perturbations.corruptions import BENCHMARK_NAMES, corrupt
 
 
-def suite_file(folder: Path, severities: list[int]) -> Path:
+def suite_file(folder: Path, names: list[str], severities: list[int]) -> Path:
     """The conditions as a suite of pcbench."""
     path = folder / "sweep.toml"
     path.write_text(
         'name = "sweep"\nversion = 1\ndescription = "the corruptions of ImageNet-C"\n[[perturbations]]\n'
-        f'kind = "corruption"\nnames = {list(BENCHMARK_NAMES)}\nseverities = {severities}\n'
+        f'kind = "corruption"\nnames = {names}\nseverities = {severities}\n'
     )
     return path
 
@@ -96,7 +97,7 @@ def straightforward(arguments: argparse.Namespace, folder: Path) -> None:
     """The script that one would write."""
     model, network = literal(arguments.model)
     rows = []
-    for corruption in BENCHMARK_NAMES:
+    for corruption in arguments.corruptions:
         for severity in arguments.severities:
             data = Corrupted(corruption, severity, model)
             right = torch.zeros(arguments.timesteps + 1)
@@ -116,7 +117,7 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
     seconds = {"corruption": 0.0, "model": 0.0}
     with torch.inference_mode():
         model(torch.rand(2, *model.input_size), timesteps=1)
-        for corruption in BENCHMARK_NAMES:
+        for corruption in arguments.corruptions:
             for severity in arguments.severities:
                 start = time.perf_counter()
                 images = corrupt(pixels, corruption, severity, ids=data.ids)
@@ -141,7 +142,7 @@ def agreement(arguments: argparse.Namespace, run: Path) -> tuple[int, int]:
     model, network = literal(arguments.model)
     pixels, data = prepared(model)
     same = total = 0
-    for corruption in BENCHMARK_NAMES:
+    for corruption in arguments.corruptions:
         for severity in arguments.severities:
             images = torch.from_numpy(corrupt(pixels, corruption, severity, ids=data.ids)).permute(0, 3, 1, 2) / 255
             with torch.no_grad():
@@ -224,6 +225,8 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pefficientnet-lite0")
+    names = list(BENCHMARK_NAMES)
+    parser.add_argument("--corruptions", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--severities", type=int, nargs="+", default=[3])
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
@@ -239,10 +242,10 @@ def main() -> None:
 
 def report(arguments: argparse.Namespace, folder: Path) -> None:
     """Measure, and print Markdown."""
-    suite_file(folder, arguments.severities)
+    suite_file(folder, arguments.corruptions, arguments.severities)
     script = [sys.executable, __file__, "--straightforward", str(folder), "--model", arguments.model]
     script += ["--timesteps", str(arguments.timesteps), "--batch-size", str(arguments.batch_size)]
-    script += ["--severities", *map(str, arguments.severities)]
+    script += ["--corruptions", *arguments.corruptions, "--severities", *map(str, arguments.severities)]
     found: dict[str, list[tuple[float, float]]] = {"script": [], "pcbench": []}
     for turn in range(arguments.repeats):
         found["script"].append(child(script))
@@ -251,7 +254,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
             print(f"turn {turn + 1}, {side}: {found[side][-1][0]:.1f} s", file=sys.stderr, flush=True)
     seconds = {side: statistics.median(time for time, _ in values) for side, values in found.items()}
     memory = {side: max(peak for _, peak in values) for side, values in found.items()}
-    images = 20 * len(BENCHMARK_NAMES) * len(arguments.severities)
+    images = 20 * len(arguments.corruptions) * len(arguments.severities)
     print(
         f"{arguments.model}, {images} corrupted images, T = {arguments.timesteps}, {torch.get_num_threads()} threads\n"
     )

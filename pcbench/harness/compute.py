@@ -20,6 +20,7 @@ from pcbench.models.base import TemporalClassifier
 LARGEST_BATCH = {"cpu": 32, "cuda": 512}
 _SHARE = 0.5  # of the free memory; the rest is for gradients, workers and other programs
 _CGROUP = Path("/sys/fs/cgroup")
+_weak: Any = StorageWeakRef  # untyped in torch
 
 
 def batch_that_fits(
@@ -65,7 +66,7 @@ def memory_of_one(model: TemporalClassifier, timesteps: int, device: torch.devic
             return int(torch.cuda.max_memory_allocated(device) - before)
         with _Held() as held:
             once()
-        return held.peak
+        return int(held.peak)
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):  # the sweep will say so, with what to do
             return free_memory(device)
@@ -87,13 +88,13 @@ def free_memory(device: torch.device) -> int:
     return max(0, min(free, limit - used))
 
 
-class _Held(TorchDispatchMode):
+class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Adds up the memory of the tensors that operators make, for as long as they live."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self.peak: int = 0
+        self._alive: dict[int, tuple[Any, int]] = {}
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -103,7 +104,7 @@ class _Held(TorchDispatchMode):
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
                 storage = leaf.untyped_storage()
-                self._alive.setdefault(storage.data_ptr(), (StorageWeakRef(storage), storage.nbytes()))
+                self._alive.setdefault(storage.data_ptr(), (_weak(storage), storage.nbytes()))
         self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return out
 
