@@ -76,6 +76,19 @@ def read_name(perturbation: str) -> AttackName:
     return AttackName(label, attack, norm, variant, source, readout)
 
 
+def radius(epsilon: float, norm: str = "linf") -> str:
+    """A radius as people write it.
+
+    >>> radius(8 / 255), radius(1 / 2040), radius(0.2), radius(0.5, "l2")
+    ('8/255', '0.125/255', '0.2', '0.5')
+    """
+    steps, hundredths = epsilon * 255, epsilon * 100
+    plain = abs(hundredths - round(hundredths)) < 1e-6
+    if norm == "linf" and not plain and abs(steps * 8 - round(steps * 8)) < 1e-6:
+        return f"{steps:.3g}/255"
+    return f"{epsilon:.4g}"
+
+
 def attack_records(records: pd.DataFrame) -> pd.DataFrame:
     """The rows of attacked conditions, with the parts of their names as columns.
 
@@ -133,16 +146,16 @@ def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each label (and `WORST`), norm, epsilon and timestep: conditions (how many it is over), n, correct,
-        robust (accuracy among all images, in [0, 1]), n_clean, robust_of_clean (among the images that are classified
-        correctly without attack), and Wilson intervals of both: low, high, clean_low, clean_high. An attack is judged
-        at the timestep that it attacked, a transferred one at every timestep. The worst case of an image is over all
-        attacks of the suite of that norm and radius, on whatever timestep and from whatever source, since each of
-        their images is in the ball.
+        robust (accuracy among all images, in [0, 1]), n_clean, survived, robust_of_clean (the same among the images
+        that are classified correctly without attack), and Wilson intervals of both: low, high, clean_low, clean_high.
+        An attack is judged at the timestep that it attacked, a transferred one at every timestep. The worst case of an
+        image is over all attacks of the suite of that norm and radius, on whatever timestep and from whatever source,
+        since each of their images is in the ball.
     """
     rows = attack_records(records)
     clean = clean_answers(records)
     columns = ["label", "norm", "epsilon", "timestep", "conditions", "n", "correct", "robust", "low", "high"]
-    columns += ["n_clean", "robust_of_clean", "clean_low", "clean_high"]
+    columns += ["n_clean", "survived", "robust_of_clean", "clean_low", "clean_high"]
     if rows.empty:
         return pd.DataFrame(columns=columns)
     own = rows[(rows["at"] == rows["timestep"]) | (rows["source"] != "")]
@@ -173,6 +186,26 @@ def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
     sums["low"], sums["high"] = wilson(sums["correct"], sums["n"])
     sums["clean_low"], sums["clean_high"] = wilson(sums["survived"], sums["n_clean"].clip(lower=1))
     return sums[columns]
+
+
+def worst_cases(robust: pd.DataFrame) -> pd.DataFrame:
+    """What is left at each radius: the rows of `robust_accuracy` that stand for all the attacks of a suite.
+
+    Args:
+        robust: as `robust_accuracy` returns it, of one model and suite.
+
+    Returns:
+        For each norm and epsilon the rows of the first and the last timestep that was attacked: `WORST` where several
+        conditions share the ball, else the only one.
+    """
+    kept = []
+    for _, rows in robust.groupby(["norm", "epsilon"], sort=True):
+        own = rows.loc[rows["label"] != WORST, "timestep"]
+        for step in sorted({int(own.min()), int(own.max())}):
+            here = rows[rows["timestep"] == step]
+            worst = here[here["label"] == WORST]
+            kept.append(worst if len(worst) else here)
+    return pd.concat(kept, ignore_index=True) if kept else robust
 
 
 def clean_answers(records: pd.DataFrame) -> "pd.Series[bool]":

@@ -15,6 +15,7 @@ from pcbench.analysis.attacks import (
     main_attack,
     matrix,
     over_time,
+    radius,
     robust_accuracy,
     successes,
 )
@@ -70,19 +71,6 @@ def mark(figure: Figure, checks: Sequence[Check]) -> None:
         return
     lines = "\n".join(textwrap.wrap(f"attack in doubt — {'; '.join(words)}", int(21 * figure.get_figwidth())))
     figure.suptitle(f"{figure.get_suptitle()}\n{lines}", color=_DOUBT, fontsize=7)
-
-
-def radius(epsilon: float, norm: str = "linf") -> str:
-    """A radius as people write it.
-
-    >>> radius(8 / 255), radius(1 / 2040), radius(0.2), radius(0.5, "l2")
-    ('8/255', '0.125/255', '0.2', '0.5')
-    """
-    steps, hundredths = epsilon * 255, epsilon * 100
-    plain = abs(hundredths - round(hundredths)) < 1e-6
-    if norm == "linf" and not plain and abs(steps * 8 - round(steps * 8)) < 1e-6:
-        return f"{steps:.3g}/255"
-    return f"{epsilon:.4g}"
 
 
 def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:

@@ -2,9 +2,20 @@
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from pcbench.analysis.attacks import WORST, main_attack, matrix, over_time, read_name, robust_accuracy, successes
+from pcbench.analysis.attacks import (
+    WORST,
+    main_attack,
+    matrix,
+    over_time,
+    read_name,
+    robust_accuracy,
+    successes,
+    worst_cases,
+)
 from pcbench.analysis.attacks import attack_records as parsed
+from pcbench.harness.believe import robust_summary, robust_table
 
 IMAGES = "abcd"
 
@@ -68,6 +79,27 @@ def test_the_worst_case_is_taken_image_by_image_over_all_attacks_of_a_ball(recor
     for key, row in worst.iterrows():
         others = found[(found[["norm", "epsilon", "timestep"]] == list(key)).all(axis=1)]
         assert row["correct"] <= others["correct"].min()
+
+
+def test_a_radius_is_summed_up_by_the_worst_case_at_the_first_and_last_attacked_timestep(records: pd.DataFrame) -> None:
+    found = worst_cases(robust_accuracy(records))
+    assert found[["norm", "epsilon", "timestep", "label", "correct"]].to_numpy().tolist() == [
+        ["l2", 0.1, 1, "pgd-l2", 1],
+        ["linf", 0.1, 0, WORST, 1],
+        ["linf", 0.1, 1, WORST, 1],
+        ["linf", 0.2, 0, WORST, 0],
+        ["linf", 0.2, 1, WORST, 1],
+    ]
+
+
+def test_the_terminal_names_both_denominators_with_their_intervals(records: pd.DataFrame) -> None:
+    console = Console(width=200)
+    with console.capture() as said:
+        console.print(robust_summary(robust_table(records)))
+    (line,) = [line for line in said.get().splitlines() if line.split()[:4] == ["linf", "0.1", "0", "4"]]
+    # a alone of four images survives at t = 0, and of the three that are right without attack
+    assert "25.0 [4.6, 69.9] of 4" in line
+    assert "33.3 [6.1, 79.2] of 3" in line
 
 
 def test_curves_have_each_timestep_under_its_own_attack_and_the_clean_line(records: pd.DataFrame) -> None:

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.answers import every
-from pcbench.analysis.attacks import WORST, attack_records, robust_accuracy
+from pcbench.analysis.attacks import WORST, attack_records, radius, robust_accuracy
 from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
-from pcbench.figures.adversarial import radius
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.results.load import Run
 
@@ -88,5 +87,6 @@ register(
         ("hah-vgg16", "vgg16-cifar"),
         draw,
         "runs of suites clean, gaussian-noise-pixel and adversarial-cifar10-linf",
+        to_run=("clean", "gaussian-noise-pixel", "adversarial-cifar10-linf"),
     )
 )
