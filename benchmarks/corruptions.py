@@ -24,7 +24,6 @@ from pcbench.perturbations.corruptions import BENCHMARK_NAMES, NAMES, SEVERITIES
 
 
 def milliseconds(images: np.ndarray, name: str, severity: int, backend: str) -> float:
-    """Time of one call, an image."""
     """Wall time of one call, an image."""
     start = time.perf_counter()
     corrupt(images, name, severity, backend=backend, variant="auto" if backend == "reference" else "imagenet-c")
@@ -40,7 +39,6 @@ def copy_milliseconds(images: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure and print a table."""
     """Measure, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=224)
