@@ -1,11 +1,13 @@
 """The commands about models, as a user types them."""
 
 import json
+import tomllib
 
 import pandas as pd
 import pytest
 
 from pcbench.cli.app import main
+from pcbench.models.loading import load_model
 from pcbench.models.predictive.config import read_config
 
 
@@ -70,6 +72,15 @@ def test_a_configuration_goes_to_standard_output(run):
     code, out, _ = run("predify", "timm:test_resnet", "--module", "layer2", "--module", "layer3")
     assert code == 0
     assert out.count("[[pcoders]]") == 2
+
+
+def test_pcoders_are_written_where_the_network_by_name_has_them(run):
+    """timm's test_efficientnet has normalisations that merging would replace; they must not move a PCoder."""
+    name = "timm:test_efficientnet"
+    code, out, _ = run("predify", name)
+    assert code == 0
+    by_name = load_model(f"predify:{name}", "random").provenance["modules"]
+    assert [table["module"] for table in tomllib.loads(out)["pcoders"]] == by_name
 
 
 def test_an_ablation_without_feedback_has_no_feedback_term(run):
