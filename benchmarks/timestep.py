@@ -1,13 +1,16 @@
 """One timestep of pVGG16 and pEfficientNetB0: pcbench against a literal implementation of the equations.
 
     python benchmarks/timestep.py [--models NAME ...] [--device cpu|cuda] [--batch-size N] [--timesteps T] [--repeats N]
+                                  [--dtypes ...] [--no-memory] [--literal-keeps-memory] [--limits]
+                                  [--agreement NAME[=TAG] ...]
 
 The literal implementation is what one writes from the paper: forward hooks that run the whole network at every
 timestep, and autograd for the gradient of the prediction error, in float32, PyTorch's defaults throughout. pcbench runs
 as `pcbench run` runs it: the network as `load_model` gives it, and the allocator told to keep freed memory. Each has a
 process of its own and they take turns on the same images; a figure is the median over the turns, a ratio that of the
 medians, and images/s counts one image and one timestep. A bfloat16 row compares pcbench in bfloat16 with the literal
-implementation in float32 and, in the last column, in bfloat16. Prints Markdown tables.
+implementation in float32 and, in the last column, in bfloat16. With --literal-keeps-memory the literal side is told the
+same about its allocator. Prints Markdown tables.
 """
 
 import argparse
@@ -26,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from limits import bandwidth, matrix_peak, operations
 from torch import Tensor, nn
 
 from pcbench.data.geometry import Geometry
@@ -130,10 +134,12 @@ def timed(network: nn.Module, x: Tensor, timesteps: int, device: str, dtype: str
     return time.perf_counter() - start, logits
 
 
-def _turns(connection: Connection, name: str, side: str, batch: int, timesteps: int, device: str, threads: int) -> None:
+def _turns(
+    connection: Connection, name: str, side: str, batch: int, timesteps: int, device: str, threads: int, keep: bool
+) -> None:
     """The child process of a side: for every dtype that it is sent, one pass; sends back seconds and logits."""
     torch.set_num_threads(threads)
-    if side == "pcbench":
+    if keep:
         keep_freed_memory()
     x = prepared(images_for(name, device)[:batch], side)
     networks: dict[str, nn.Module] = {}
@@ -146,10 +152,10 @@ def _turns(connection: Connection, name: str, side: str, batch: int, timesteps: 
 class Side:
     """One of the two, in a process of its own."""
 
-    def __init__(self, name: str, side: str, batch: int, timesteps: int, device: str) -> None:
+    def __init__(self, name: str, side: str, batch: int, timesteps: int, device: str, keep: bool) -> None:
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, name, side, batch, timesteps, device, torch.get_num_threads())
+        arguments = (theirs, name, side, batch, timesteps, device, torch.get_num_threads(), keep)
         self._process = context.Process(target=_turns, args=arguments)
         self._process.start()
 
@@ -212,6 +218,19 @@ def agreement(net: PredictiveNet, x: Tensor, timesteps: int, device: str) -> lis
     return rows
 
 
+def print_limits(rates: dict[tuple[str, str], float], timesteps: int, device: str) -> None:
+    """A table of what pcbench makes of the fastest matrix product or convolution that the machine shows."""
+    print(f"\nMemory, copying: {bandwidth(device) / 1e9:.0f} GB/s (read and written).\n")
+    print("| network | dtype | 1e9 operations (image, timestep) | pcbench, 1e9/s | fastest product, 1e9/s | share |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for (name, dtype), rate in rates.items():
+        network, x = make(name, device, "pcbench", "float32"), images_for(name, device)[:1]
+        needed = operations(network, x, timesteps) / (timesteps + 1)
+        peak = matrix_peak(DTYPES[dtype], device)
+        share = f"{100 * needed * rate / peak:.0f} %"
+        print(f"| {name} | {dtype} | {needed / 1e9:.2f} | {needed * rate / 1e9:.0f} | {peak / 1e9:.0f} | {share} |")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,7 +241,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--agreement", nargs="*", default=["pefficientnet-lite0"], help="models with weights at hand")
+    parser.add_argument("--literal-keeps-memory", action="store_true")
+    parser.add_argument("--limits", action="store_true", help="say how far pcbench is from the machine's own limits")
+    parser.add_argument(
+        "--agreement",
+        nargs="*",
+        default=["pefficientnet-lite0", "pefficientnet-b0=random", "pvgg16=random"],
+        help="models, perhaps with a tag of weights, to compare in both dtypes on `samples`",
+    )
     arguments = parser.parse_args()
     device, T, batch = arguments.device, arguments.timesteps, arguments.batch_size
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
@@ -233,8 +259,10 @@ def main() -> None:
         end="",
     )
     print("ratio to literal in the same dtype |\n|---|---|---|---|---|---|---|---|", flush=True)
+    measured: dict[tuple[str, str], float] = {}
     for name in arguments.models:
-        sides = {side: Side(name, side, batch, T, device) for side in ("literal", "pcbench")}
+        keeps = {"literal": arguments.literal_keeps_memory, "pcbench": True}
+        sides = {side: Side(name, side, batch, T, device, keep) for side, keep in keeps.items()}
         for dtype in arguments.dtypes:
             runs = [("literal", "float32"), ("pcbench", dtype), ("literal", dtype)][: 2 if dtype == "float32" else 3]
             logits = {run: sides[run[0]].run(run[1])[1] for run in runs}  # also the warm-up
@@ -245,6 +273,7 @@ def main() -> None:
                 for run in runs if turn % 2 else runs[::-1]:
                     seconds[run].append(sides[run[0]].run(run[1])[0])
             rate = {run: batch * (T + 1) / statistics.median(values) for run, values in seconds.items()}
+            measured[name, dtype] = rate["pcbench", dtype]
             literal, ours, same = rate[runs[0]], rate[runs[1]], rate["literal", dtype]
             memory = (
                 ["-", "-"]
@@ -258,15 +287,18 @@ def main() -> None:
             )
         for side in sides.values():
             side.close()
-    for name in arguments.agreement:
+    if arguments.limits:
+        print_limits(measured, T, device)
+    for asked in arguments.agreement:
+        name, _, tag = asked.partition("=")
         try:
-            net = load_model(name, device=device).network
+            model = load_model(name, tag or None, device=device)
         except UserError as error:
-            print(f"\nno agreement for {name}: {error}")
+            print(f"\nno agreement for {asked}: {error}")
             continue
-        print(f"\n{name}, bfloat16 against float32 on `samples`:\n\n| t | same top-1 | relative error of logits |")
-        print("|---|---|---|")
-        for t, same, error in agreement(net, images_for(name, device), T, device):
+        print(f"\n{name}, weights {model.weights}, bfloat16 against float32 on `samples`:\n")
+        print("| t | same top-1 | relative error of logits |\n|---|---|---|", flush=True)
+        for t, same, error in agreement(model.network, images_for(name, device), T, device):
             print(f"| {t} | {100 * same:.0f} % | {100 * error:.2f} % |")
     sys.stdout.flush()
 
