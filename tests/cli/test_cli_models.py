@@ -75,7 +75,6 @@ def test_a_configuration_goes_to_standard_output(run):
 
 
 def test_pcoders_are_written_where_the_network_by_name_has_them(run):
-    """timm's test_efficientnet has normalisations that merging would replace; they must not move a PCoder."""
     name = "timm:test_efficientnet"
     code, out, _ = run("predify", name)
     assert code == 0
