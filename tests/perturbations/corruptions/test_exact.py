@@ -123,7 +123,10 @@ def test_elastic_transform_given_the_same_draws(photographs, variant, size, seve
         close(ours[b], originals.elastic(images[b], scaled, shifts, *np.moveaxis(fields[b], 2, 0)))
 
 
-@pytest.mark.parametrize("name", ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "glass_blur"])
+@pytest.mark.parametrize(
+    "name",
+    ["gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise", "glass_blur", "motion_blur", "snow", "spatter"],
+)
 def test_mean_rmse_is_that_of_the_reference(photographs, name):
     for severity in SEVERITIES:
         ours, theirs = (
