@@ -31,6 +31,8 @@ OPTIONS: Mapping[str, str] = {
 # The values that the published experiments ran with; the published configuration files differ.
 PUBLISHED: Mapping[str, object] = {"feedforward": 0.8, "feedback": 0.1, "pc": 0.01, "scaling": "none"}
 
+TUNED = "hyperparameters tuned on images with noise"  # of a tag, in its description
+
 Configure = Callable[[nn.Module, Preprocessing, Mapping[str, object]], PredictiveConfig]
 """(backbone, preprocessing, options) -> the configuration to predify the backbone with."""
 

@@ -9,6 +9,7 @@ from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalCl
 from pcbench.models.own import own_network, read_number, trained_here
 from pcbench.models.predictive.build import (
     PUBLISHED,
+    TUNED,
     feedback_file_name,
     predictive_spec,
     predictive_weights,
@@ -16,7 +17,7 @@ from pcbench.models.predictive.build import (
     with_values,
 )
 from pcbench.models.predictive.config import PredictiveConfig, read_config
-from pcbench.models.shipped import weights_file
+from pcbench.models.shipped import tuned_values, weights_file
 from pcbench.models.spec import MODELS, ModelSpec, Weights, WeightSource
 from pcbench.models.vgg import CIFAR10, CONVOLUTIONS, VGG16, Convolution, vgg16
 
@@ -91,7 +92,8 @@ def _feedback(tag: str) -> WeightSource:
 def _predictive_weights() -> Iterator[Weights]:
     for entry in VGG16_CIFAR.weights:
         made = predictive_weights(entry, _feedback(entry.tag))
-        yield made
+        found = tuned_values(f"pvgg16-cifar-{entry.tag}")
+        yield made if found is None else with_values(made, entry.tag, TUNED, found.options, found.timesteps)
         yield with_values(made, f"{entry.tag}-published", "hyperparameters of the published experiments", PUBLISHED)
 
 

@@ -8,6 +8,7 @@ from pcbench.errors import UserError
 from pcbench.models.base import Preprocessing
 from pcbench.models.predictive.build import (
     PUBLISHED,
+    TUNED,
     feedback_file_name,
     predictive_spec,
     predictive_weights,
@@ -16,7 +17,7 @@ from pcbench.models.predictive.build import (
 )
 from pcbench.models.predictive.config import PredictiveConfig, read_config
 from pcbench.models.predictive.placement import automatic_config
-from pcbench.models.shipped import weights_file
+from pcbench.models.shipped import tuned_values, weights_file
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, WeightSource
 from pcbench.models.zoo.cifar import PVGG16_CIFAR
 from pcbench.models.zoo.efficientnet_lite0 import EFFICIENTNET_LITE0
@@ -48,11 +49,14 @@ def _with_configuration(
         base: the feedforward model.
         get: command that puts feedback weights into the user's folder; None for training them.
         values: hyperparameters other than the configuration's.
-        tags: further tags of the first weights, with other hyperparameters.
+        tags: further tags of the first weights, with other hyperparameters. Tuned ones, where they are shipped, are
+            one by themselves: "tuned".
     """
     config = read_config(shipped_configuration(name))
     weights = [predictive_weights(entry, _feedback(name, entry.tag, get), values) for entry in base.own_weights()]
     weights += [with_values(weights[0], *tag) for tag in tags]
+    if (found := tuned_values(f"{name}-tuned")) is not None:
+        weights.append(with_values(weights[0], "tuned", TUNED, found.options, found.timesteps))
     return predictive_spec(name, description, base, lambda *_: config, tuple(weights), TIMESTEPS)
 
 
