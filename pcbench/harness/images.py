@@ -20,7 +20,7 @@ from pcbench.errors import RunError, UserError
 from pcbench.suites.condition import Condition
 
 _FOLDER, _LOCK = "pcbench-images-", "lock"
-_AT_ONCE = 64  # images decoded before the first of them is written
+_AT_ONCE = 16  # images decoded before the first of them is written
 _FINGERPRINTED = 100  # images of each condition of a corrupted copy whose contents its fingerprint covers
 
 
