@@ -10,14 +10,13 @@ What the adapter sees to:
 
 import math
 import warnings
-from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Problem
+from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Norm, Problem, Role
 
 
 def _wrapped(problem: Problem) -> Any:
@@ -53,19 +52,19 @@ def random_start(images: Tensor, epsilon: float, norm: str, keys: list[int]) -> 
     return images + epsilon * torch.stack(moves).to(images)
 
 
-def _descent(linf: str, l2: str) -> Callable[[Problem], Tensor]:
-    """An attack of Foolbox's gradient-descent family: the names of its classes by norm."""
+def _gradient_steps(
+    name: str, description: str, stem: str, norms: tuple[Norm, ...], role: Role = "white-box", **options: object
+) -> Attack:
+    """An attack of Foolbox's gradient-descent family; `stem`: its classes' name after the norm's."""
 
     def run(problem: Problem) -> Tensor:
         foolbox, eagerpy = import_module("foolbox"), import_module("eagerpy")
 
-        options = dict(problem.options)
         steps = problem.integer("steps")
         relative = problem.number("relative_step") or min(1.0, 2.5 / max(steps, 1))
-        chosen = {"linf": linf, "l2": l2}[problem.norm]
-        extra = {"momentum": problem.number("momentum")} if "momentum" in options else {}
-        attack = getattr(foolbox.attacks, chosen)(
-            rel_stepsize=relative, steps=steps, random_start=bool(options["random_start"]), **extra
+        extra = {"momentum": problem.number("momentum")} if "momentum" in problem.options else {}
+        attack = getattr(foolbox.attacks, problem.norm.capitalize() + stem)(
+            rel_stepsize=relative, steps=steps, random_start=bool(problem.options["random_start"]), **extra
         )
         attack.get_random_start = lambda x0, epsilon: eagerpy.astensor(
             random_start(x0.raw, epsilon, problem.norm, problem.keys)
@@ -73,22 +72,44 @@ def _descent(linf: str, l2: str) -> Callable[[Problem], Tensor]:
         found: Tensor = attack.run(_wrapped(problem), problem.images, _criterion(problem), epsilon=problem.epsilon)
         return found
 
-    return run
+    if role == "white-box":
+        description += "; relative_step of 0 means 2.5 epsilon / steps"
+    defaults = {"steps": 10, "relative_step": 0.0, "random_start": False} | options
+    return Attack(name, description, "foolbox", role, norms, run, defaults, targeted=True, batched=True)
 
 
 def _minimal(
-    linf: str | None, l2: str | None, names: dict[str, str], norm_option: bool = False
-) -> Callable[[Problem], Tensor]:
-    """An attack that looks for the smallest perturbation: its classes by norm, and its options by ours."""
+    name: str,
+    description: str,
+    stem: str,
+    norms: tuple[Norm, ...],
+    options: dict[str, tuple[str, object]],
+    role: Role = "white-box",
+    *,
+    norm_by: Literal["class", "constraint", "nothing"] = "class",
+    targeted: bool = False,
+) -> Attack:
+    """An attack of Foolbox's that looks for the smallest perturbation.
+
+    Args:
+        name: see Attack.
+        description: see Attack.
+        stem: its class, without the norm.
+        norms: see Attack.
+        options: by our name, Foolbox's and the default.
+        role: see Attack.
+        norm_by: how the class is told the norm: by its name's start, by an argument, or not at all.
+        targeted: see Attack.
+    """
 
     def run(problem: Problem) -> Tensor:
         foolbox = import_module("foolbox")
 
-        chosen = {"linf": linf, "l2": l2}[problem.norm]
-        options: dict[str, Any] = {theirs: problem.options[ours] for ours, theirs in names.items()}
-        if norm_option:
-            options["constraint"] = problem.norm
-        attack = getattr(foolbox.attacks, str(chosen))(**options)
+        arguments: dict[str, Any] = {theirs: problem.options[ours] for ours, (theirs, _) in options.items()}
+        if norm_by == "constraint":
+            arguments["constraint"] = problem.norm
+        start = problem.norm.capitalize() if norm_by == "class" else ""
+        attack = getattr(foolbox.attacks, start + stem)(**arguments)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "failed to draw": said by the exception below
             try:
@@ -99,131 +120,88 @@ def _minimal(
                 return problem.images
         return found
 
-    return run
+    defaults = {ours: default for ours, (_, default) in options.items()}
+    gradients = role == "white-box"
+    return Attack(
+        name, description, "foolbox", role, norms, run, defaults, gradients=gradients, targeted=targeted, minimal=True
+    )
 
 
-_PGD = _descent("LinfProjectedGradientDescentAttack", "L2ProjectedGradientDescentAttack")
-_BIM = _descent("LinfBasicIterativeAttack", "L2BasicIterativeAttack")
-_MOMENTUM = _descent("LinfMomentumIterativeFastGradientMethod", "L2MomentumIterativeFastGradientMethod")
-_STEP = "relative_step of 0 means 2.5 epsilon / steps"
+_BIM, _PGD = "BasicIterativeAttack", "ProjectedGradientDescentAttack"
+_BOTH: tuple[Norm, ...] = ("linf", "l2")
 
 for _attack in (
-    Attack(
+    _gradient_steps(
         "fgsm",
         "one step of the size of epsilon along the gradient's sign (Goodfellow et al., 2015)",
-        "foolbox",
+        _BIM,
+        _BOTH,
         "single-step",
-        ("linf", "l2"),
-        _BIM,
-        {"steps": 1, "relative_step": 1.0, "random_start": False},
-        targeted=True,
-        batched=True,
+        steps=1,
+        relative_step=1.0,
     ),
-    Attack(
-        "bim",
-        f"basic iterative method (Kurakin et al., 2017); {_STEP}",
-        "foolbox",
-        "white-box",
-        ("linf", "l2"),
-        _BIM,
-        {"steps": 10, "relative_step": 0.0, "random_start": False},
-        targeted=True,
-        batched=True,
-    ),
-    Attack(
+    _gradient_steps("bim", "basic iterative method (Kurakin et al., 2017)", _BIM, _BOTH),
+    _gradient_steps(
         "pgd-linf",
-        f"projected gradient descent from a random start (Madry et al., 2018); {_STEP}",
-        "foolbox",
-        "white-box",
+        "projected gradient descent from a random start (Madry et al., 2018)",
+        _PGD,
         ("linf",),
-        _PGD,
-        {"steps": 40, "relative_step": 0.0, "random_start": True},
-        targeted=True,
-        batched=True,
+        steps=40,
+        random_start=True,
     ),
-    Attack(
+    _gradient_steps(
         "pgd-l2",
-        f"projected gradient descent in the Euclidean norm; {_STEP}",
-        "foolbox",
-        "white-box",
-        ("l2",),
+        "projected gradient descent in the Euclidean norm",
         _PGD,
-        {"steps": 40, "relative_step": 0.0, "random_start": True},
-        targeted=True,
-        batched=True,
+        ("l2",),
+        steps=40,
+        random_start=True,
     ),
-    Attack(
+    _gradient_steps(
         "mi-fgsm",
-        f"momentum iterative method (Dong et al., 2018); {_STEP}",
-        "foolbox",
-        "white-box",
-        ("linf", "l2"),
-        _MOMENTUM,
-        {"steps": 10, "relative_step": 0.0, "random_start": False, "momentum": 1.0},
-        targeted=True,
-        batched=True,
+        "momentum iterative method (Dong et al., 2018)",
+        "MomentumIterativeFastGradientMethod",
+        _BOTH,
+        momentum=1.0,
     ),
-    Attack(
+    _minimal(
         "deepfool",
         "steps to the nearest linearised boundary (Moosavi-Dezfooli et al., 2016)",
-        "foolbox",
-        "white-box",
+        "DeepFoolAttack",
         ("l2", "linf"),
-        _minimal(
-            "LinfDeepFoolAttack",
-            "L2DeepFoolAttack",
-            {"steps": "steps", "candidates": "candidates", "overshoot": "overshoot"},
-        ),
-        {"steps": 50, "candidates": 10, "overshoot": 0.02},
-        minimal=True,
+        {"steps": ("steps", 50), "candidates": ("candidates", 10), "overshoot": ("overshoot", 0.02)},
     ),
-    Attack(
+    _minimal(
         "cw",
         "Carlini and Wagner's L2 attack, with the search for its constant (2017)",
-        "foolbox",
-        "white-box",
+        "CarliniWagnerAttack",
         ("l2",),
-        _minimal(
-            None,
-            "L2CarliniWagnerAttack",
-            {
-                "steps": "steps",
-                "searches": "binary_search_steps",
-                "step": "stepsize",
-                "confidence": "confidence",
-                "constant": "initial_const",
-            },
-        ),
-        {"steps": 100, "searches": 5, "step": 0.01, "confidence": 0.0, "constant": 0.1},
-        minimal=True,
+        {
+            "steps": ("steps", 100),
+            "searches": ("binary_search_steps", 5),
+            "step": ("stepsize", 0.01),
+            "confidence": ("confidence", 0.0),
+            "constant": ("initial_const", 0.1),
+        },
         targeted=True,
     ),
-    Attack(
+    _minimal(
         "hop-skip-jump",
         "knows the predicted class alone (Chen et al., 2020)",
-        "foolbox",
+        "HopSkipJumpAttack",
+        _BOTH,
+        {"steps": ("steps", 20), "queries": ("initial_gradient_eval_steps", 50)},
         "hard-label",
-        ("linf", "l2"),
-        _minimal(
-            "HopSkipJumpAttack",
-            "HopSkipJumpAttack",
-            {"steps": "steps", "queries": "initial_gradient_eval_steps"},
-            norm_option=True,
-        ),
-        {"steps": 20, "queries": 50},
-        minimal=True,
-        gradients=False,
+        norm_by="constraint",
     ),
-    Attack(
+    _minimal(
         "boundary",
         "walks along the boundary, knows the predicted class alone (Brendel et al., 2018)",
-        "foolbox",
-        "hard-label",
+        "BoundaryAttack",
         ("l2",),
-        _minimal(None, "BoundaryAttack", {"steps": "steps"}),
-        {"steps": 2000},
-        minimal=True,
-        gradients=False,
+        {"steps": ("steps", 2000)},
+        "hard-label",
+        norm_by="nothing",
     ),
 ):
     ATTACKS.register(_attack.name, _attack)
