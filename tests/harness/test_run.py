@@ -3,11 +3,7 @@
 import itertools
 import json
 import os
-import random
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -231,44 +227,3 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path, suite: str, monkeyp
     monkeypatch.setattr(Pipeline, "__init__", remember)
     same(sweep(tmp_path / "run", suite, workers=2, progress=Killer()), reference)
     assert killed
-
-
-def command(output: Path, suite: str) -> subprocess.Popen[bytes]:
-    words = ["run", "--model", "tiny_models:slow", "--suite", suite, "--data", "samples", "--output", str(output)]
-    words += ["--workers", "0", "--batch-size", "4", "--no-figures", "--quiet"]
-    code = f"import torch; torch.set_num_threads(1); from pcbench.cli.app import main; main({words!r})"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_ends_as_undisturbed(tmp_path: Path, suite: str) -> None:
-    reference = command(tmp_path / "reference", suite)
-    assert reference.wait() == 0
-    for attempt in range(4):
-        process = command(tmp_path / "run", suite)
-        while not (tmp_path / "run" / "run.json").exists() and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(random.Random(attempt).uniform(0.0, 0.6))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert command(tmp_path / "run", suite).wait() == 0
-    assert (tmp_path / "run" / "accuracy.csv").read_bytes() == (tmp_path / "reference" / "accuracy.csv").read_bytes()
-    for path in (tmp_path / "reference" / "records").iterdir():
-        assert (tmp_path / "run" / "records" / path.name).read_bytes() == path.read_bytes()
-    assert not list((tmp_path / "run").rglob("*.part"))
-
-
-@pytest.mark.slow
-def test_the_command_exits_with_130_and_says_how_to_go_on(tmp_path: Path, suite: str) -> None:
-    process = command(tmp_path / "run", suite)
-    while not (tmp_path / "run" / "run.json").exists():
-        time.sleep(0.01)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130
-    assert "go on with: pcbench run" in errors.decode()
-    assert "Traceback" not in errors.decode()

@@ -1,0 +1,127 @@
+"""What happens to a run in a week: it is killed, interrupted, and its clock jumps. The records must not show it."""
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+from children import start
+
+SUITE = """
+name = "long"
+version = 1
+description = "enough conditions to be killed in"
+
+[[perturbations]]
+kind = "corruption"
+names = ["brightness", "contrast", "impulse_noise", "pixelate"]
+severities = [1, 2, 3, 4, 5]
+"""
+CELLS = 20
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[[str], BaseProcess]:
+    (tmp_path / "long.toml").write_text(SUITE)
+
+    def run(name: str) -> BaseProcess:
+        words = ["run", "--model", "tiny_models:slow", "--suite", str(tmp_path / "long.toml"), "--data", "samples"]
+        words += ["--output", str(tmp_path / name), "--workers", "0", "--batch-size", "7", "--no-figures", "--quiet"]
+        return start(words, tmp_path / f"{name}.said")
+
+    return run
+
+
+def finished(directory: Path) -> int:
+    return len(list((directory / "records").glob("*.parquet")))
+
+
+def wait_until(condition: Callable[[], bool], process: BaseProcess) -> None:
+    while not condition() and process.is_alive():
+        time.sleep(0.005)
+
+
+def ended(process: BaseProcess) -> int | None:
+    process.join()
+    return process.exitcode
+
+
+def assert_same(directory: Path, reference: Path) -> None:
+    assert json.loads((directory / "run.json").read_text())["status"] == "complete"
+    assert (directory / "accuracy.csv").read_bytes() == (reference / "accuracy.csv").read_bytes()
+    names = sorted(path.name for path in (reference / "records").iterdir())
+    assert sorted(path.name for path in (directory / "records").iterdir()) == names
+    for name in names:
+        assert (directory / "records" / name).read_bytes() == (reference / "records" / name).read_bytes()
+    assert not list(directory.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_killed_at_20_random_moments_it_ends_as_undisturbed(
+    tmp_path: Path, command: Callable[[str], BaseProcess]
+) -> None:
+    assert ended(command("reference")) == 0
+    generator = random.Random(0)
+    killed = 0
+    for _ in range(20):
+        process = command("run")
+        before = finished(tmp_path / "run")
+        # Anywhere from its first moments on; now and then only after it has finished another cell.
+        later = generator.random() < 0.4
+        wait_until(lambda: not later or finished(tmp_path / "run") > before, process)  # noqa: B023 - called in this turn
+        time.sleep(generator.uniform(0.0, 0.25))
+        process.kill()
+        killed += ended(process) == -signal.SIGKILL
+        assert finished(tmp_path / "run") >= before
+    assert killed == 20
+    assert 0 < finished(tmp_path / "run") < CELLS
+    assert ended(command("run")) == 0
+    assert_same(tmp_path / "run", tmp_path / "reference")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(
+    tmp_path: Path, command: Callable[[str], BaseProcess], times: int
+) -> None:
+    process = command("run")
+    wait_until(lambda: finished(tmp_path / "run") > 0, process)
+    assert process.pid is not None
+    for _ in range(times):
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.002)
+    assert ended(process) == 130
+    said = (tmp_path / "run.said").read_text()
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    if times == 1:
+        assert "go on with: pcbench run" in said
+        assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert finished(tmp_path / "run") < CELLS
+    assert ended(command("run")) == 0
+    assert ended(command("reference")) == 0
+    assert_same(tmp_path / "run", tmp_path / "reference")
+
+
+def test_a_clock_that_jumps_changes_no_duration_and_no_result(
+    tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pcbench.harness.run import run
+
+    def sweep(name: str) -> Path:
+        run("tiny_models:tiny", suite, "samples", tmp_path / name, workers=0, figures=False, batch_size=7)
+        return tmp_path / name
+
+    reference = sweep("reference")
+    now = time.time
+    jumps = iter([0.0, 86_400.0, -86_400.0 * 365] * 100_000)
+    monkeypatch.setattr(time, "time", lambda: now() + next(jumps))
+    directory = sweep("run")
+    assert_same(directory, reference)
+    cells = json.loads((directory / "run.json").read_text())["cells"]
+    assert all(0 <= seconds < 60 for cell in cells.values() for seconds in cell["seconds"].values())
