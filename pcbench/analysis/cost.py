@@ -26,7 +26,7 @@ def macs_per_timestep(model: nn.Module, timesteps: int, size: tuple[int, int, in
 
 def _count(model: nn.Module, timesteps: int, size: tuple[int, int, int]) -> float:
     parameter = next(model.parameters())
-    image = torch.full((1, *size), 0.5, device=parameter.device, dtype=parameter.dtype)
+    image = torch.full((1, *size), 0.5, device=parameter.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         model(image, timesteps=timesteps)
     return float(counter.get_total_flops()) / 2
