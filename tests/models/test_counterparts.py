@@ -16,14 +16,16 @@ from pcbench.models.spec import MODELS
 
 SUITE = """
 name = "one-noise"
-version = "1"
+version = 1
 description = "Noise of one strength."
 
 [[perturbations]]
 kind = "clean"
 
 [[perturbations]]
-kind = "gaussian-noise"
+kind = "noise"
+name = "gaussian-noise"
+units = "normalised"
 sigma = [0.5]
 """
 
