@@ -11,6 +11,7 @@ import pandas as pd
 
 from pcbench.analysis.statistics import wilson
 from pcbench.results.schema import ACCURACY_COLUMNS, CELL_COLUMNS, CellInfo, DataInfo, ModelInfo, RunInfo, SuiteInfo
+from pcbench.results.store import cell_file
 
 CORRUPTIONS = {
     "noise": ["gaussian_noise", "shot_noise", "impulse_noise"],
@@ -119,8 +120,8 @@ def make_run(
     ]
     for model, suite, condition in plan[: len(plan) - leave_out]:
         frame = records_of(model, condition, images, labels, suite, seed)
-        key = f"{model.name}--{suite}--{condition[0]}--{condition[2]:g}"
-        file = f"records/{key.replace('/', '-').replace(':', '-')}.parquet"
+        key = f"{model.name} {suite} {condition[0]} {condition[2]:g}"
+        file = cell_file(key)
         path = directory / file
         frame.to_parquet(path, index=False)
         checksum = hashlib.sha256(path.read_bytes()).hexdigest()

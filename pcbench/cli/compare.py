@@ -38,7 +38,9 @@ def command(
     for question in questions:
         for grid in (overall_grid(question), perturbations_grid(question)):
             if grid.rows:
-                console.print(to_rich(grid))
+                for part in grid.fitting(console.width):
+                    console.print(to_rich(part))
+                    console.print()
         for note in question.notes:
             console.print(f"note: {note}", highlight=False, soft_wrap=True)
         for line in verdicts(question):

@@ -12,6 +12,7 @@ import click
 @click.option("--figure", "names", multiple=True, help="Only this figure; may be repeated.")
 @click.option("--run", "compute", is_flag=True, help="First compute the runs that are missing, into --runs.")
 @click.option("--model", "models", multiple=True, help="With --run: these models instead of the figure's own.")
+@click.option("--weights", help="With --run: the tag of the models' weights, e.g. random.")
 @click.option("--data", help="With --run: the images, as of pcbench run.")
 @click.option("--limit", type=click.IntRange(min=1), help="With --run: the number of images.")
 @click.option("--timesteps", type=click.IntRange(min=0), help="With --run: T instead of the paper's.")
@@ -23,6 +24,7 @@ def command(
     names: tuple[str, ...],
     compute: bool,
     models: tuple[str, ...],
+    weights: str | None,
     data: str | None,
     limit: int | None,
     timesteps: int | None,
@@ -31,6 +33,7 @@ def command(
     """Draw the figures of PAPER (predify2021, nayebi2018, cekic2022), each as PNG, SVG, PDF and CSV."""
     from pcbench.errors import RunError, UserError, did_you_mean
     from pcbench.figures.registry import draw, figures_of
+    from pcbench.figures.run import slug
     from pcbench.results.load import load_results
 
     wanted = figures_of(paper)
@@ -42,23 +45,24 @@ def command(
     if compute:
         from pcbench.harness.run import run
 
-        found = load_results(runs).runs if any(runs.rglob("run.json")) else []
         for figure in wanted:
-            suite = figure.suites[0]
-            if figure.runs(found) or any(s.name == suite for r in found for s in r.info.suites):
-                continue
-            target = runs / suite
-            click.echo(f"computing {suite} in {target}")
-            run(
-                list(models or figure.models),
-                suite,
-                data,
-                target,
-                timesteps=timesteps if timesteps is not None else figure.timesteps,
-                limit=limit,
-                seed=seed,
-            )
-            found = load_results(runs).runs
+            for suite in figure.to_run or figure.suites[:1]:
+                found = load_results(runs).runs if any(runs.rglob("run.json")) else []
+                needed = figure.missing(found, suite, models)
+                if not needed:
+                    continue
+                target = runs / slug("-".join((suite, *needed)))
+                click.echo(f"computing {suite} of {', '.join(needed)} in {target}")
+                run(
+                    needed,
+                    suite,
+                    data,
+                    target,
+                    weights=weights,
+                    timesteps=timesteps if timesteps is not None else figure.timesteps,
+                    limit=limit,
+                    seed=seed,
+                )
     results = load_results(runs)
     for one in results.runs:
         if one.info.status != "complete":

@@ -15,6 +15,7 @@ def command(directory: Path, as_json: bool) -> None:
 
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from pcbench.results.load import load_results
@@ -43,8 +44,9 @@ def command(directory: Path, as_json: bool) -> None:
     for row, run in zip(rows, results.runs, strict=True):
         data = f"{row['data']} ({row['images']})"
         cells = f"{row['cells']}/{row['planned']}"
-        models, suites = (", ".join(map(str, values)) for values in (row["models"], row["suites"]))  # type: ignore[call-overload]
-        table.add_row(str(run.directory), run.info.status, cells, models, suites, data)
+        models = ", ".join(f"{model.name} [{model.weights}]" for model in run.info.models)
+        suites = ", ".join(suite.name for suite in run.info.suites)
+        table.add_row(*map(escape, (str(run.directory), run.info.status, cells, models, suites, data)))
     Console().print(table)
     for row in rows:
         if row["status"] != "complete":

@@ -21,11 +21,12 @@ class PaperFigure:
         paper: "predify2021".
         name: "ce-grid"; the file's name.
         suites: any of these makes it; the first is what is run where there is none.
-        timesteps: T of the experiment.
+        timesteps: T of the experiment; 0 when it is about networks without dynamics too.
         models: that are run where there is none.
         draw: runs that have the suite -> the figure and what it shows; None when their records do not have what it
             needs.
         needs: what the records must have, in words.
+        to_run: the suites that are run where there is none, when it takes more than the first.
     """
 
     paper: str
@@ -35,10 +36,30 @@ class PaperFigure:
     models: tuple[str, ...]
     draw: Callable[[Sequence[Run]], tuple[Figure, pd.DataFrame] | None]
     needs: str
+    to_run: tuple[str, ...] = ()
 
     def runs(self, runs: Sequence[Run]) -> list[Run]:
         """Those of the runs that have one of the suites and a finished cell."""
         return [run for run in runs if run.info.cells and {s.name for s in run.info.suites} & set(self.suites)]
+
+    def missing(self, runs: Sequence[Run], suite: str, models: Sequence[str] = ()) -> list[str]:
+        """The models whose answers in a suite the figure lacks.
+
+        Args:
+            runs: what there is; runs that are not complete do not count.
+            suite: one of the figure's.
+            models: that it shall show; none for whichever there are, or, where there are none, its own.
+        """
+        group = {suite} if self.to_run else set(self.suites)
+        complete = [
+            run.info for run in runs if run.info.status == "complete" and group & {s.name for s in run.info.suites}
+        ]
+        known = [model for info in complete for model in info.models]
+        if models:
+            return [name for name in models if name not in {model.name for model in known}]
+        if any(model.has_dynamics or self.timesteps == 0 for model in known):
+            return []
+        return list(self.models)
 
 
 FIGURES = Registry[PaperFigure]("figure", package="pcbench.figures.papers")

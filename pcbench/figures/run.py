@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pcbench.analysis.answers import Answers, every
+from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import bootstrap, interval, wilson
 from pcbench.figures import style
 from pcbench.figures.adversarial import adversarial_figures
+from pcbench.figures.speed import speed_figure
 from pcbench.results.load import Results
 
 FORMATS = ("png", "svg")
@@ -56,6 +58,11 @@ def run_figures(results: Results, directory: Path) -> list[Path]:
                 files += style.save(*against_strength(systems), directory / slug(f"{suite}-strength"), FORMATS)
             elif all(len(system.timesteps) == 1 for system in systems):
                 files += style.save(*bars(systems), directory / slug(f"{suite}-accuracy"), FORMATS)
+        for run in results.runs:
+            speeds = speed_of(run)
+            for suite in dict.fromkeys(speeds["suite"]):
+                stem = directory / slug(f"{suite}-speed")
+                files += style.save(speed_figure(speeds, suite), speeds[speeds["suite"] == suite], stem, FORMATS)
     return files
 
 

@@ -1,5 +1,7 @@
 """One self-contained HTML page about some runs: leaderboard, curves, heat map, provenance. No network to read it."""
 
+import base64
+import gzip
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -10,8 +12,19 @@ import pandas as pd
 from pcbench import __version__
 from pcbench.analysis.comparison import OVERALL, systems
 from pcbench.analysis.runs import named_answers
+from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import interval, wilson
+from pcbench.report.examples import Card, cards
 from pcbench.results.load import Run
+
+# Tables that a run may have beside its records: file -> title. Others are called by their file.
+_TITLES = {
+    "believability": "Can these attacks be believed?",
+    "robust-accuracy": "Robust accuracy: worst case over attacks, per image",
+    "terms": "Share of each term in the update (root mean square, relative to the representation's)",
+    "cost": "Multiply-accumulates of one image up to each timestep (1e9)",
+}
+_MOST_ROWS = 200
 
 
 def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
@@ -28,19 +41,46 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=PackageLoader("pcbench.report"), autoescape=select_autoescape())
-    table = points(runs)
+    speeds = speed(runs)
     template = environment.get_template("report.html")
     assets = files("pcbench.report") / "templates"
     return template.render(
         version=__version__,
-        plotly=get_plotlyjs(),
+        plotly=_packed(get_plotlyjs()),
         script=(assets / "report.js").read_text(),
         css=(assets / "report.css").read_text(),
-        data=_safe_json(table),
+        data=_safe_json(points(runs)),
+        speed_data=_safe_json(speeds),
+        speeds=speeds.to_dict("records"),
+        examples=_by_suite(runs),
         provenance=[provenance(run) for run in runs],
         extras=[each for run in runs for each in extra_tables(run)],
         problems=[*problems, *(problem for run in runs for problem in run.problems)],
     )
+
+
+def _packed(script: str) -> str:
+    """A script as base64 of gzip, which browsers unpack: less than half of its size."""
+    return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+
+
+def _by_suite(runs: Sequence[Run]) -> dict[str, list[Card]]:
+    """Title -> examples."""
+    found: dict[str, list[Card]] = {}
+    for run in runs:
+        for card in cards(run):
+            found.setdefault(f"{run.directory.name}, suite {card.suite}", []).append(card)
+    return found
+
+
+def speed(runs: Sequence[Run]) -> pd.DataFrame:
+    """`speed_of` of the runs together, accuracy in percent, with the data's name."""
+    tables = [speed_of(run).assign(data=run.info.data.name) for run in runs if not run.records.empty]
+    found = [table for table in tables if not table.empty]
+    if not found:
+        return pd.DataFrame(columns=["suite", "model", "timestep", "accuracy", "gmacs", "images_per_second", "data"])
+    together = pd.concat(found, ignore_index=True)
+    return together.assign(accuracy=100 * together["accuracy"])
 
 
 def _safe_json(table: pd.DataFrame) -> str:
@@ -134,9 +174,16 @@ def extra_tables(run: Run) -> list[dict[str, object]]:
             continue
         found.append(
             {
-                "title": f"{run.directory.name}: {path.stem}",
+                "title": f"{run.directory.name}: {_TITLES.get(path.stem, path.stem)}",
                 "columns": list(table.columns),
-                "rows": table.head(200).astype(str).values.tolist(),
+                "rows": [[_shown(value) for value in row] for row in table.head(_MOST_ROWS).to_numpy(dtype=object)],
+                "left_out": max(0, len(table) - _MOST_ROWS),
             }
         )
     return found
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4g}"
+    return str(value)

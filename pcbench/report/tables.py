@@ -1,7 +1,7 @@
 """A comparison as tables: one form, written for the terminal, as Markdown and as LaTeX."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 from rich import box
@@ -33,13 +33,37 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: title, column heads, rows; the first column holds names. `rules` are rows that a line precedes."""
+    """A table. The first `fixed` columns hold names; a line precedes the rows that `rules` names."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
     rules: Sequence[int] = field(default_factory=tuple)
+    fixed: int = 1
+
+    def fitting(self, width: int) -> list["Grid"]:
+        """The grid, or where it is wider than `width` characters, parts of its columns, the fixed ones in each."""
+        widths = [max(len(head), *(len(row[i].marked) for row in self.rows)) + 2 for i, head in enumerate(self.columns)]
+        parts: list[list[int]] = [[]]
+        left = width - sum(widths[: self.fixed])
+        room = left
+        for index in range(self.fixed, len(widths)):
+            if parts[-1] and widths[index] > room:
+                parts.append([])
+                room = left
+            parts[-1].append(index)
+            room -= widths[index]
+        kept = list(range(self.fixed))
+        return [
+            replace(
+                self,
+                title=self.title if number == 0 else f"{self.title} (continued)",
+                columns=[self.columns[i] for i in kept + part],
+                rows=[[row[i] for i in kept + part] for row in self.rows],
+            )
+            for number, part in enumerate(parts)
+        ]
 
 
 def perturbations_grid(question: Question) -> Grid:
@@ -71,7 +95,7 @@ def perturbations_grid(question: Question) -> Grid:
             cells.append(Cell(f"{mce[step]:.1f}", best=mce[step] == mce.min() < mce.max(), faint=bool(faint)))
         rows.append(cells)
     title = f"{question.suite}: {question.system} against {question.against}"
-    return Grid(title, ["perturbation", "reference", *(f"t={t}" for t in steps)], rows, question.notes, rules)
+    return Grid(title, ["perturbation", "reference", *(f"t={t}" for t in steps)], rows, question.notes, rules, 2)
 
 
 def overall_grid(question: Question) -> Grid:
@@ -98,7 +122,7 @@ def overall_grid(question: Question) -> Grid:
                 ),
             ]
         )
-    columns = ["", "accuracy", "95 % interval", "difference", "95 % interval", "corrected p", "verdict"]
+    columns = ["", "accuracy", "95 % interval", "difference", "95 % interval", "p (Holm)", "verdict"]
     many = question.table.loc[question.table["level"] == "perturbation", "perturbation"].nunique() > 1
     title = (
         f"{question.suite}{', mean over perturbations' if many else ''}: {question.system} against {question.against}"
@@ -131,7 +155,15 @@ def _names(names: Sequence[str]) -> str:
 
 def to_rich(grid: Grid) -> Table:
     """For the terminal: the best bold, what is not significant grey."""
-    table = Table(title=grid.title, title_justify="left", title_style="bold", pad_edge=False, box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(grid.title),
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+        box=box.SIMPLE_HEAD,
+    )
     for index, column in enumerate(grid.columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for index, row in enumerate(grid.rows):

@@ -5,14 +5,27 @@
   const colours = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
   const unique = (rows, key) => [...new Set(rows.map((row) => row[key]))];
   const chosen = Object.fromEntries(keys.map((key) => [key, ""]));
-  if (points.some((p) => p.perturbation === "all")) chosen.perturbation = "all";
+  const speeds = JSON.parse(document.getElementById("speed-data").textContent);
+  const within = (suite) => unique(points.filter((p) => !suite || p.suite === suite), "perturbation");
+  const overall = (suite) => (within(suite).includes("all") ? "all" : "");
+  // Open on the suite with the most perturbations, on their mean.
+  chosen.suite = unique(points, "suite").sort((a, b) => within(b).length - within(a).length)[0] ?? "";
+  chosen.perturbation = overall(chosen.suite);
   let order = { key: "accuracy", down: true };
 
+  function fill(select, key) {
+    const values = key === "perturbation" ? within(chosen.suite) : unique(points, key);
+    select.replaceChildren(...["", ...values].map((value) => new Option(value || "any", value)));
+    select.value = chosen[key];
+  }
   for (const key of keys) {
     const select = document.getElementById(`filter-${key}`);
-    for (const value of ["", ...unique(points, key)]) select.add(new Option(value || "any", value));
-    select.value = chosen[key];
-    select.addEventListener("change", () => { chosen[key] = select.value; draw(); });
+    fill(select, key);
+    select.addEventListener("change", () => {
+      chosen[key] = select.value;
+      if (key === "suite") { chosen.perturbation = overall(chosen.suite); fill(document.getElementById("filter-perturbation"), "perturbation"); }
+      draw();
+    });
   }
   const columns = [["model", "model"], ["data", "data"], ["suite", "suite"], ["perturbation", "perturbation"], ["n", "images"],
     ["first", "t = 0 (%)"], ["accuracy", "t = T (%)"], ["interval", "95 % interval"], ["gain", "change (points)"], ["T", "T"]];
@@ -62,9 +75,19 @@
     }
     document.getElementById("count").textContent = `${rows.length} rows`;
   }
+  function speed(layout) {
+    const rows = speeds.filter((p) => ["model", "data", "suite"].every((key) => !chosen[key] || p[key] === chosen[key]));
+    const ids = [...new Set(rows.map((p) => `${p.model}, ${p.data}, ${p.suite}`))];
+    const traces = ids.map((id, i) => {
+      const own = rows.filter((p) => `${p.model}, ${p.data}, ${p.suite}` === id);
+      return { name: id, x: own.map((p) => p.gmacs), y: own.map((p) => p.accuracy), text: own.map((p) => `t = ${p.timestep}`), mode: "lines+markers", line: { color: colours[i % 7] }, marker: { symbol: i % 7 } };
+    });
+    Plotly.react("speed", traces, { ...layout, xaxis: { title: { text: "multiply-accumulates of one image up to t (1e9)" }, type: "log" }, yaxis: { title: { text: "mean accuracy (%)" } } }, { responsive: true, displaylogo: false });
+  }
   function draw() {
     const curves = curvesOf(selected());
     board(curves);
+    if (!window.Plotly) return;
     const steps = Math.max(...points.map((p) => p.timestep));
     const traces = curves.slice(0, 28).map((curve, i) => {
       const flat = curve.length === 1, c = flat ? [curve[0], { ...curve[0], timestep: steps }] : curve;
@@ -81,6 +104,22 @@
     const z = y.map((row) => x.map((column) => at.get(`${row}\n${column}`) ?? null));
     Plotly.react("heat", [{ type: "heatmap", x, y, z, zmin: 0, zmax: 100, colorscale: "Cividis", texttemplate: x.length * y.length < 250 ? "%{z:.0f}" : "", colorbar: { title: { text: "%" } } }],
       { margin: { t: 10, l: 200, b: 120 }, height: 200 + 32 * y.length, yaxis: { automargin: true, autorange: "reversed" }, xaxis: { automargin: true } }, { responsive: true, displaylogo: false });
+    if (speeds.length) speed(layout);
   }
+  async function charts() {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+    draw();
+  }
+  window.addEventListener("beforeprint", () => {
+    for (const each of document.querySelectorAll("details")) each.open = true;
+    for (const each of document.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(each);
+  });
   draw();
+  if (!window.DecompressionStream) {
+    for (const each of document.querySelectorAll(".chart")) each.textContent = "Charts need a browser of 2023 or later.";
+  } else charts();
 })();
