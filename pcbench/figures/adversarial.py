@@ -42,7 +42,7 @@ def adversarial_figures(records: pd.DataFrame, directory: Path, stem: str) -> li
     """
     rows = attack_records(records)
     main = main_attack(rows)
-    if main is None:
+    if main is None or not (robust_accuracy(records)["n_clean"] > 0).any():  # no image was right, so none was attacked
         return []
     checks = believability(records)
     drawn: dict[str, tuple[Figure, pd.DataFrame]] = {}

@@ -133,7 +133,8 @@ class AttackImages(Perturbation):
             if model.has_dynamics:
                 raise UserError(f"{where}: no gradient {gradient!r}; it has {', '.join(model.gradients)}")
         if params.get("source") is not None:
-            source = _settle_source(str(params.get("attack_source") or params["source"]), model, where)
+            wanted = str(params.get("attack_source") or params["source"])
+            source, params["source_weights"] = _settle_source(wanted, model, where)
             params["label"] = str(params["label"]).replace(f"+from:{params['source']}", f"+from:{source}")
             params["source"] = source
         elif attack.gradients:
@@ -155,7 +156,7 @@ class AttackImages(Perturbation):
         readout = self._readout()
         last = context.timesteps if isinstance(readout, str) else readout
         with frozen(model), frozen(source), source.differentiated(self._gradient_of(source)):
-            origin = images.detach().clone().clamp(0, 1)
+            origin = images.detach().clone(memory_format=torch.contiguous_format).clamp(0, 1)
             labels = context.labels.detach().clone()
             targets = self._targets(labels, model.num_classes)
             chosen = self._chosen(origin, labels, targets, context)
@@ -228,7 +229,8 @@ class AttackImages(Perturbation):
         if self._source is None:
             from pcbench.models.loading import load_model
 
-            self._source = load_model(str(name), device=str(model.mean.device))
+            weights = str(self.condition.params["source_weights"])
+            self._source = load_model(str(name), weights, device=str(model.mean.device))
         return self._source
 
     def _targets(self, labels: Tensor, classes: int) -> Tensor | None:
@@ -330,18 +332,22 @@ def settle_readout(at: object, timesteps: int, model: TemporalClassifier, where:
     return [word] if model.has_dynamics else [0]
 
 
-def _settle_source(name: str, model: TemporalClassifier, where: str) -> str:
-    from pcbench.models.loading import choose, find_model
+def _settle_source(name: str, model: TemporalClassifier, where: str) -> tuple[str, str]:
+    """The model that examples are crafted on, and the tag of its weights: for a baseline the model's own if it can."""
+    from pcbench.models.loading import RANDOM, choose, find_model
 
+    tag: str | None = None
     if name == BASELINE:
         baseline = find_model(model.name)[0].baseline if model.name else None
         if baseline is None:
-            return model.name
+            return model.name, model.weights
         name = baseline
-    weights = choose(name).weights
+        tags = [RANDOM, *(entry.tag for entry in find_model(name)[0].weights)]
+        tag = model.weights if model.weights in tags else None
+    weights = choose(name, tag).weights
     if weights.num_classes != model.num_classes:
         raise UserError(f"{where}: {name} has {weights.num_classes} classes, {model.name} {model.num_classes}")
-    return name
+    return name, weights.tag
 
 
 def _check_differentiable(model: TemporalClassifier, t: int, where: str) -> None:

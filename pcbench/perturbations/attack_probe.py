@@ -19,9 +19,10 @@ from pcbench.randomness import key
 from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
-# Predicted change of a logit margin over a finite difference: large beside the rounding of float32, small beside the
-# margins (1 to 20) at which networks bend.
-CHANGE = 0.02
+# Predicted change of a logit margin over a finite difference, as a share of the spread of the logits: large beside the
+# rounding of float32, small beside the distances at which networks bend.
+CHANGE = 0.002
+LONGEST = 0.1  # L2 length of a step, for answers that hardly change
 
 
 class ProbeTable(Table):
@@ -118,7 +119,9 @@ def _gradient(model: TemporalClassifier, t: int, image: Tensor, loss: Callable[[
 
 def _disagreement(model: TemporalClassifier, t: int, image: Tensor, label: Tensor) -> float:
     with torch.no_grad():
-        others = model(image, timesteps=t)[-1].index_fill(1, label, -torch.inf).argmax(-1)
+        logits = model(image, timesteps=t)[-1]
+        others = logits.index_fill(1, label, -torch.inf).argmax(-1)
+        change = CHANGE * float(logits.max() - logits.min())
 
     def margin(logits: Tensor) -> Tensor:
         return (logits[0, others] - logits[0, label]).squeeze()
@@ -133,7 +136,7 @@ def _disagreement(model: TemporalClassifier, t: int, image: Tensor, label: Tenso
         if not bool(direction.any()):
             continue
         unit = direction / direction.norm()
-        step = CHANGE / max(length, float((first * unit).sum().abs()), 0.1)
+        step = min(change / max(length, float((first * unit).sum().abs()), 1e-30), LONGEST)
         with torch.no_grad():
             ahead, behind = (margin(model(image + side * step * unit, timesteps=t)[-1]) for side in (1, -1))
         measured, claimed = float((ahead - behind) / (2 * step)), float((gradient * unit).sum())

@@ -55,3 +55,10 @@ def test_an_interrupted_run_is_drawn_as_far_as_it_went(tmp_path: Path) -> None:
     suites = {"imagenet-c": imagenet_c(["fog", "snow"]), "clean": CLEAN}
     run = make_run(tmp_path / "a", standard_models(2), suites, n=6, leave_out=3, status="interrupted")
     assert run_figures(load_results(run), tmp_path / "figures")
+
+
+def test_the_noise_of_the_hah_table_is_in_the_suite_that_is_run_for_it() -> None:
+    from pcbench.figures.papers.cekic2022_table import PLAIN, PUBLISHED_SIGMA
+    from pcbench.suites.registry import load_suite
+
+    assert PUBLISHED_SIGMA in {condition.severity for condition in load_suite(PLAIN[1]).conditions}

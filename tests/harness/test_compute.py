@@ -80,7 +80,7 @@ import pcbench.figures, hungry_model
 def used():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 run("hungry_model:make", sys.argv[1], "samples", sys.argv[2] + "-warm", batch_size=1, workers=0, figures=False, limit=1)
-limit = used() + 600 * 2**20
+limit = used() + 1200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 run("hungry_model:make", sys.argv[1], "samples", sys.argv[2], batch_size=20, workers=0, figures=False)
 """

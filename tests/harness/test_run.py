@@ -102,7 +102,7 @@ def test_one_pass_gives_all_timesteps(tmp_path: Path, suite: str, monkeypatch: p
 
     monkeypatch.setattr(tiny_models, "tiny", make)
     sweep(tmp_path / "run", suite, timesteps=5, batch_size=20)
-    assert made[-1].calls == [(20, 5)] * 7
+    assert [call for call in made[-1].calls if call[0] == 20] == [(20, 5)] * 7  # others measure what a timestep costs
 
 
 def test_a_smaller_limit_takes_some_of_the_images_of_a_larger_one(tmp_path: Path, suite: str) -> None:

@@ -45,6 +45,9 @@ class Victim(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, classes), a tensor of its own: some attacks write into it."""
+        if images.requires_grad:  # libraries take gradients apart as if they were laid out like (B, C, H, W) images
+            images = images.view_as(images)
+            images.register_hook(_contiguous)
         asked = images.repeat_interleave(self.samples, dim=0) if self.samples > 1 else images
         if isinstance(self.readout, int):
             answer: Tensor = self.model(asked, timesteps=self.readout)[-1]
@@ -63,6 +66,10 @@ class Victim(nn.Module):
         others = logits.scatter(-1, labels.expand(len(logits), -1).unsqueeze(-1), -math.inf).amax(-1)
         weakest = (of_label - others).argmin(0)
         return logits[weakest, torch.arange(len(labels), device=logits.device)]
+
+
+def _contiguous(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.contiguous()
 
 
 def _mean(logits: Tensor) -> Tensor:

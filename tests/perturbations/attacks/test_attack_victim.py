@@ -179,3 +179,20 @@ def test_checkpointing_is_chosen_when_memory_asks_for_it(monkeypatch: pytest.Mon
     monkeypatch.setattr("pcbench.perturbations.attacks.memory.free", lambda device: 10_000)
     assert wants_checkpointing(model, model.input_size, 3, 4)
     assert not wants_checkpointing(model, model.input_size, 0, 4)
+
+
+class ChannelsLast(Tiny):
+    """Answers in a layout of its own, as the networks that are built for speed do."""
+
+    def forward(self, images: Tensor, *, timesteps: int | None = None) -> Tensor:
+        return super().forward(images.contiguous(memory_format=torch.channels_last), timesteps=timesteps)
+
+
+def test_the_gradient_is_laid_out_like_images_whatever_layout_the_network_prefers() -> None:
+    images, labels = task(2, seed=3)
+    images.requires_grad_()
+    model = ChannelsLast().eval()
+    (gradient,) = torch.autograd.grad(model(images, timesteps=1)[-1].sum(), images)
+    assert not gradient.is_contiguous(), "the network alone gives its own layout"
+    (gradient,) = torch.autograd.grad(Victim(model, 1, TIMESTEPS, labels)(images).sum(), images)
+    assert gradient.is_contiguous()
