@@ -1,7 +1,9 @@
 """Training of a classifier, with or without dynamics, on labelled images: seeded, resumable, on several processes."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from torch.func import functional_call
 
 from pcbench.errors import RunError, UserError
 from pcbench.models.base import FeedforwardClassifier, TemporalClassifier
-from pcbench.models.checkpoints import Metadata, configuration_hash, save
+from pcbench.models.checkpoints import Metadata, configuration_hash, load, save
 from pcbench.models.hah import HaHBlock, HaHCost
 from pcbench.models.vgg import VGG16
 from pcbench.training.batches import training_batches
@@ -189,6 +191,17 @@ class ClassifierTraining(Loop[Labelled]):
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
         }
+
+
+def start_with(model: TemporalClassifier, path: Path) -> str:
+    """Load the weights of an earlier training of the same network. Returns the file's SHA-256.
+
+    Raises:
+        UserError: the file is damaged, or is of another network.
+    """
+    network = model.network if isinstance(model, FeedforwardClassifier) else model
+    network.load_state_dict(load(path, network.state_dict(), architecture=model.name))
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_weights(training: ClassifierTraining, folder: TrainingFolder, *, command: str, half: bool) -> Metadata:

@@ -82,7 +82,7 @@ class InMemory(Examples):
         for batch in places:
             epoch = batch[0][0]
             if drawn is None or drawn[0] != epoch:
-                drawn = epoch, Crops.draw(len(self), recipe.padding, recipe.seed, epoch)
+                drawn = epoch, Crops.draw(self.images, recipe.padding, recipe.cutout, recipe.seed, epoch)
             where = torch.tensor([position for _, position in batch]).to(self.images.device)
             yield drawn[1].of(self.images, where), self.labels[where]
 
@@ -151,18 +151,26 @@ class Crops:
         padding: black pixels around an image before the crop of its own size.
         offsets: (N, 2) row and column of each crop in the padded image.
         flips: (N,) bool.
+        cutout: side of a black square in each view; 0 for none.
+        centres: (N, 2) row and column of its middle, anywhere in the view, so that part of it may lie outside.
     """
 
     padding: int
     offsets: Tensor
     flips: Tensor
+    cutout: int
+    centres: Tensor
 
     @classmethod
-    def draw(cls, count: int, padding: int, seed: int, epoch: int) -> "Crops":
-        """The draws of an epoch, keyed by (seed, epoch)."""
+    def draw(cls, images: Tensor, padding: int, cutout: int, seed: int, epoch: int) -> "Crops":
+        """The draws of an epoch for (N, C, H, W) images, keyed by (seed, epoch)."""
+        count, _, height, width = images.shape
         generator = torch_generator(seed, "crops and flips", epoch)
         offsets = torch.randint(0, 2 * padding + 1, (count, 2), generator=generator)
-        return cls(padding, offsets, torch.rand(count, generator=generator) < 0.5)
+        flips = torch.rand(count, generator=generator) < 0.5
+        apart = torch_generator(seed, "cutout", epoch)  # so that crops are the same with and without it
+        places = torch.rand((count, 2), generator=apart) * torch.tensor([height, width])
+        return cls(padding, offsets, flips, cutout, places.floor().long())
 
     def of(self, images: Tensor, positions: Tensor) -> Tensor:
         """The views of the images at these positions: (B, C, H, W) in [0, 1], channels last in memory.
@@ -180,6 +188,15 @@ class Crops:
         batch = torch.arange(len(positions))[:, None, None].to(images.device)
         rows, columns = rows[:, :, None].to(images.device), columns[:, None, :].to(images.device)
         views = padded[batch, :, rows, columns]  # (B, H, W, C)
+        if self.cutout:
+            down, right = self.centres[positions.cpu(), :, None].unbind(1)  # (B, 1) each
+            first = self.cutout // 2
+            inside = [
+                (at - middle + first >= 0) & (at - middle + first < self.cutout)
+                for at, middle in ((torch.arange(height), down), (torch.arange(width), right))
+            ]
+            hidden = inside[0][:, :, None] & inside[1][:, None, :]
+            views = views.masked_fill(hidden[..., None].to(views.device), 0)
         return views.permute(0, 3, 1, 2).float() / 255
 
 

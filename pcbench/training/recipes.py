@@ -26,6 +26,7 @@ class ClassifierRecipe:
         ema: decay of the running mean of the parameters, which is what is reported and kept; 0 for none.
         clip: largest norm of the gradient; 0 for none.
         padding: black pixels around an image in memory before the random crop of its own size.
+        cutout: side in pixels of the black square laid on each image in memory; 0 for none (DeVries, Taylor 2017).
         crop_scale: smallest share of a streamed image's area that a random crop covers.
         loss_over: cross-entropy of the "last" timestep, or its "mean" over all timesteps.
         timesteps: T in training.
@@ -44,6 +45,7 @@ class ClassifierRecipe:
     ema: float = 0.0
     clip: float = 0.0
     padding: int = 4
+    cutout: int = 0
     crop_scale: float = 0.08
     loss_over: Literal["last", "mean"] = "last"
     timesteps: int = 0
@@ -55,7 +57,7 @@ class ClassifierRecipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; the smallest is 1")
-        for name in ("weight_decay", "clip", "padding", "timesteps"):
+        for name in ("weight_decay", "clip", "padding", "cutout", "timesteps"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}; it must not be negative")
         for name in ("warmup", "label_smoothing", "ema"):

@@ -190,7 +190,7 @@ def crop_loop(image: np.ndarray, padding: int, row: int, column: int, flip: bool
 
 def test_views_are_crops_and_mirror_images() -> None:
     images = torch.randint(0, 256, (6, 3, 8, 9), dtype=torch.uint8)
-    crops = Crops.draw(6, 2, seed=3, epoch=1)
+    crops = Crops.draw(images, 2, 0, seed=3, epoch=1)
     assert crops.flips.any()
     assert not crops.flips.all()
     views = crops.of(images, torch.arange(6))
@@ -200,13 +200,27 @@ def test_views_are_crops_and_mirror_images() -> None:
         np.testing.assert_array_equal(views[index].numpy(), expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("side", [1, 4, 5])
+def test_cutout_lays_one_black_square_on_the_same_crops(side: int) -> None:
+    images = torch.randint(1, 256, (40, 3, 8, 9), dtype=torch.uint8)
+    whole, cut = (Crops.draw(images, 0, cutout, seed=3, epoch=1) for cutout in (0, side))
+    before, after = whole.of(images, torch.arange(40)), cut.of(images, torch.arange(40))
+    for index, (row, column) in enumerate(cut.centres.tolist()):
+        expected = before[index].clone()
+        top, left = row - side // 2, column - side // 2
+        expected[:, max(top, 0) : top + side, max(left, 0) : left + side] = 0
+        assert torch.equal(after[index], expected)
+    assert cut.centres.amin(0).tolist() == [0, 0]
+    assert cut.centres.amax(0).tolist() == [7, 8]
+
+
 def test_views_do_not_depend_on_the_batch_and_change_with_the_epoch() -> None:
     images = torch.randint(0, 256, (8, 3, 8, 8), dtype=torch.uint8)
-    crops = Crops.draw(8, 4, seed=0, epoch=0)
+    crops = Crops.draw(images, 4, 3, seed=0, epoch=0)
     order = torch.tensor([5, 2, 7])
     assert torch.equal(crops.of(images, order), crops.of(images, torch.arange(8))[order])
-    assert not torch.equal(crops.offsets, Crops.draw(8, 4, seed=0, epoch=1).offsets)
-    assert not torch.equal(crops.offsets, Crops.draw(8, 4, seed=1, epoch=0).offsets)
+    assert not torch.equal(crops.offsets, Crops.draw(images, 4, 3, seed=0, epoch=1).offsets)
+    assert not torch.equal(crops.offsets, Crops.draw(images, 4, 3, seed=1, epoch=0).offsets)
 
 
 def test_published_and_shortened_recipes() -> None:

@@ -27,6 +27,11 @@ _OPTIONS = (
     click.option(
         "--output", type=click.Path(path_type=Path), required=True, help="Folder of the training; resumes there."
     ),
+    click.option(
+        "--start-from",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Begin with the weights of this file, network.safetensors of another training, not with random ones.",
+    ),
     click.option("--install", is_flag=True, help="At the end, also put the weights where the tag looks for them."),
     click.option("--epochs", type=int, help="Passes over the training images."),
     click.option("--batch-size", type=int, help="Over all processes together."),
@@ -39,6 +44,7 @@ _OPTIONS = (
     click.option("--ema", type=float, help="Decay of the parameters' running mean, which is kept; 0: none."),
     click.option("--clip", type=float, help="Largest norm of the gradient; 0: none."),
     click.option("--padding", type=int, help="Pixels around a small image before the random crop."),
+    click.option("--cutout", type=int, help="Side of a black square laid on each small image, in pixels; 0: none."),
     click.option("--crop-scale", type=float, help="Smallest share of a large image that a random crop covers."),
     click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="bfloat16: mixed precision."),
     click.option("--seed", type=int, help="Of initial parameters, order and augmentation."),
@@ -66,6 +72,7 @@ def train(
     tag: str | None,
     data: str,
     output: Path,
+    start_from: Path | None,
     install: bool,
     limit: int | None,
     held_out: float,
@@ -88,7 +95,7 @@ def train(
     from dataclasses import replace
 
     from pcbench.errors import UserError
-    from pcbench.training.classifier import WEIGHTS_FILE, ClassifierTraining, save_weights
+    from pcbench.training.classifier import WEIGHTS_FILE, ClassifierTraining, save_weights, start_with
     from pcbench.training.curves import draw_classifier
     from pcbench.training.display import display
     from pcbench.training.distributed import processes
@@ -101,6 +108,7 @@ def train(
     network, weights, installed = from_scratch(model, tag, how.seed)
     if install and installed is None:
         raise UserError(f"{network.name}, weights {weights.tag!r}: they come with this package; leave out --install")
+    start = start_with(network, start_from) if start_from is not None else None
     if how.timesteps and not network.has_dynamics:
         how = replace(how, timesteps=0)
     cost = cost_of(network) if cost_of is not None else None
@@ -112,13 +120,16 @@ def train(
         )
         arguments = {"recipe": command, "model": network.name, "tag": weights.tag, **asdict(how)}
         arguments |= {"configuration": network.provenance["configuration"], "cost": asdict(cost) if cost else None}
+        if start is not None:
+            arguments["start"] = start
         arguments |= {"data": examples.name, "images": len(examples), "contents": examples.fingerprint()}
         folder = TrainingFolder(output, arguments | {"processes": group.world}) if group.first else None
         with display(network.name, shown=group.first) as show:
             rows = training.run(folder, lambda at: show(at.step, at.steps, _line(at.row) if at.row else None))
         if folder is None:
             return
-        save_weights(training, folder, command=command, half=half)
+        started = "" if start is None else f" --start-from (file with SHA-256 {start})"
+        save_weights(training, folder, command=command + started, half=half)
         draw_classifier(rows, output / "curves")
         click.echo(_line(rows[-1]))
         click.echo(f"weights: {output / WEIGHTS_FILE}")
