@@ -47,7 +47,7 @@ class Victim(nn.Module):
         """(B, C, H, W) -> (B, classes), a tensor of its own: some attacks write into it."""
         if images.requires_grad:  # libraries take gradients apart as if they were laid out like (B, C, H, W) images
             images = images.view_as(images)
-            images.register_hook(_contiguous)
+            images.register_hook(_contiguous)  # type: ignore[no-untyped-call]  # torch leaves it without types
         asked = images.repeat_interleave(self.samples, dim=0) if self.samples > 1 else images
         if isinstance(self.readout, int):
             answer: Tensor = self.model(asked, timesteps=self.readout)[-1]
