@@ -1,6 +1,7 @@
 """Training of whole networks: what is drawn, what is learnt, and that an interruption changes nothing."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from pcbench.cli.app import main
 from pcbench.data.geometry import Geometry
 from pcbench.errors import RunError, UserError
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
-from pcbench.models.checkpoints import read
+from pcbench.models.checkpoints import Metadata, read, save
 from pcbench.models.hah import HaHCost
 from pcbench.models.own import initialised
+from pcbench.models.sources import sha256
 from pcbench.randomness import torch_generator
 from pcbench.training.batches import training_batches
-from pcbench.training.classifier import ClassifierTraining
+from pcbench.training.classifier import ClassifierTraining, save_weights, start_with
 from pcbench.training.distributed import Processes
 from pcbench.training.examples import Crops, InMemory, Streamed, examples_of
 from pcbench.training.folder import TrainingFolder
@@ -456,3 +458,64 @@ def test_command_refuses_the_folder_of_another_training(
     assert command("classifier", *words, "--batch-size", "50") == 0
     assert command("classifier", *words, "--batch-size", "25") == 2
     assert "its batch_size is 50, not 25" in capsys.readouterr().err
+
+
+def test_a_training_begins_where_another_ended(tmp_path: Path) -> None:
+    name, recipe, _ = CASES["vgg"]
+    first = training(name, recipe)
+    rows = first.run(TrainingFolder(tmp_path, {}))
+    save_weights(first, TrainingFolder(tmp_path, {}), command="test", half=False)
+    second = training(name, replace(recipe, seed=1))
+    unlike = second.evaluate()
+    start_with(second.model, tmp_path / "network.safetensors")
+    for key, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[key]), key
+    # The state that the constructor keeps of the network must be of these weights too, so it comes after them.
+    again = ClassifierTraining(second.model, second.train, second.test, second.recipe, ALONE).evaluate()
+    assert again == {key: rows[-1][key] for key in again}
+    assert again != unlike
+
+
+def test_command_starts_from_a_file_and_records_it(npz: Path, tmp_path: Path) -> None:
+    def trained(output: str, *more: str) -> dict[str, torch.Tensor]:
+        words = ["--model", "vgg16-cifar?width=0.06", "--data", str(npz), "--output", str(tmp_path / output)]
+        assert command("classifier", *words, "--epochs", "1", "--batch-size", "50", "--no-half", *more) == 0
+        return read(tmp_path / output / "network.safetensors").tensors
+
+    still = ("--learning-rate", "1e-20", "--ema", "0")  # so what is written is what the training began with
+    first = trained("first")
+    started = trained("second", *still, "--start-from", str(tmp_path / "first" / "network.safetensors"))
+    fresh = trained("third", *still)
+    kernels = [name for name, tensor in first.items() if tensor.ndim == 4]
+    assert all(torch.equal(first[name], started[name]) for name in kernels)
+    assert not any(torch.equal(first[name], fresh[name]) for name in kernels)
+    checksum = sha256(tmp_path / "first" / "network.safetensors")
+    assert json.loads((tmp_path / "second" / "training.json").read_text())["start"] == checksum
+    assert checksum in read(tmp_path / "second" / "network.safetensors").metadata.recipe
+    assert "start" not in json.loads((tmp_path / "third" / "training.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "message"),
+    [
+        ("vgg16-cifar-plain?width=0.06", None, "are for 'vgg16-cifar', expected 'vgg16-cifar-plain'"),
+        ("vgg16-cifar?width=0.1", None, "does not fit"),
+        ("vgg16-cifar?width=0.06", b"no weights", "damaged"),
+    ],
+)
+def test_command_starts_from_no_weights_of_another_network(
+    model: str, content: bytes | None, message: str, npz: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, output = tmp_path / "start.safetensors", tmp_path / "out"
+    if content is None:
+        network = pcbench.load_model("vgg16-cifar?width=0.06", "random").network
+        save(start, network.state_dict(), Metadata(architecture="vgg16-cifar"), half=True)
+    else:
+        start.write_bytes(content)
+    words = ["--model", model, "--data", str(npz), "--output", str(output), "--start-from", str(start)]
+    assert command("classifier", *words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert not output.exists()
