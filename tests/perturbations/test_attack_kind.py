@@ -159,8 +159,9 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
     other.eval().requires_grad_(False)
     with torch.no_grad():
         other.head.weight.mul_(-1)
-    monkeypatch.setattr("pcbench.perturbations.attack._settle_source", lambda name, model, where: name)
-    monkeypatch.setattr("pcbench.models.loading.load_model", lambda name, device: other)
+    monkeypatch.setattr("pcbench.perturbations.attack._settle_source", lambda name, model, where: (name, "tag"))
+    known = {("other", "tag", "cpu"): other}
+    monkeypatch.setattr("pcbench.models.loading.load_model", lambda name, weights, device: known[name, weights, device])
     images, labels = task(24, seed=3)
     found = attack(network(), images, labels, attack="fgsm", epsilons=[0.03], at=[1], source="other")
     with torch.no_grad():
