@@ -1,5 +1,6 @@
 """The pictures of one run: what every run directory gets, whatever its models and suites."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +17,16 @@ from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import bootstrap, interval, wilson
 from pcbench.figures import style
 from pcbench.figures.adversarial import adversarial_figures
+from pcbench.figures.manifold import manifold_figure
 from pcbench.figures.speed import speed_figure
 from pcbench.results.load import Results
 
 FORMATS = ("png", "svg")
+LONGEST = 100  # characters of a file name, without its ending
 
 
 def run_figures(results: Results, directory: Path) -> list[Path]:
-    """Draw a run: accuracy against timestep per perturbation, their mean, and accuracy against strength.
+    """Draw a run: accuracy against timestep per perturbation, their mean, accuracy against strength, and the like.
 
     Args:
         results: of any suites and models; a run that was interrupted is drawn as far as it went.
@@ -59,6 +62,9 @@ def run_figures(results: Results, directory: Path) -> list[Path]:
             elif all(len(system.timesteps) == 1 for system in systems):
                 files += style.save(*bars(systems), directory / slug(f"{suite}-accuracy"), FORMATS)
         for run in results.runs:
+            representations = run.extra("representations")  # noqa: S610 - not Django's
+            for model, part in representations.groupby("model", sort=False) if len(representations) else ():
+                files += style.save(*manifold_figure(part), directory / slug(f"manifold-{model}-distance"), FORMATS)
             speeds = speed_of(run)
             for suite in dict.fromkeys(speeds["suite"]):
                 stem = directory / slug(f"{suite}-speed")
@@ -76,12 +82,13 @@ def _attacks(records: pd.DataFrame, suite: str, directory: Path) -> list[Path]:
 
 
 def slug(name: str) -> str:
-    """A file name without spaces and signs that some systems refuse.
+    """A file name without spaces and signs that some systems refuse; a long one ends in a hash of the whole.
 
     >>> slug("clean-timm:resnet18")
     'clean-timm-resnet18'
     """
-    return re.sub(r"[^A-Za-z0-9.@_-]+", "-", name)
+    plain = re.sub(r"[^A-Za-z0-9.@_-]+", "-", name)
+    return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def baseline_of(system: Answers, systems: Sequence[Answers], name: str | None) -> Answers:

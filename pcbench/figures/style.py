@@ -1,5 +1,6 @@
 """How every figure looks and how it is saved: one place for sizes, colours and files."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,6 +114,31 @@ def timestep_axis(axes: Axes, timesteps: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
+def fold(line: str, width: int) -> str:
+    """A text of lines that are no longer than `width` where its words, options and lists allow it.
+
+    >>> print(fold("pvgg16?feedback=0.2,0.1,0.1&pc=0.02 at t = 0", 24))
+    pvgg16?feedback=0.2,0.1,
+    0.1&pc=0.02 at t = 0
+    """
+    lines = [""]
+    for part in re.findall(r"[^ ,&?]*[ ,&?]|[^ ,&?]+", line):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _fold_names(figure: Figure) -> None:
+    """Models' names hold their options and may be long: they must not squeeze the panels."""
+    legends = [*figure.legends, *(legend for ax in figure.axes if (legend := ax.get_legend()) is not None)]
+    width = max(round(11 * figure.get_figwidth()), 24)  # characters: small print has about 15 to an inch
+    for text in [text for legend in legends for text in legend.get_texts()]:
+        text.set_text("\n".join(fold(line, width) for line in text.get_text().split("\n")))
+    if figure.get_suptitle():
+        figure.suptitle("\n".join(fold(line, width) for line in figure.get_suptitle().split("\n")))
+
+
 def save(figure: Figure, data: pd.DataFrame, path: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:
     """Write a figure and, beside it, the numbers that it shows.
 
@@ -126,6 +152,7 @@ def save(figure: Figure, data: pd.DataFrame, path: Path, formats: Sequence[str] 
         The files, the CSV last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _fold_names(figure)
     files = []
     for ending in formats:
         file = path.with_name(f"{path.name}.{ending}")

@@ -20,7 +20,7 @@ def accuracy_summary(accuracy: pd.DataFrame) -> Table:
     table = Table(title="accuracy in percent", title_justify="left", box=None, pad_edge=False)
     table.add_column("suite", style="dim")
     table.add_column("perturbation")
-    table.add_column("model")
+    table.add_column("model", overflow="fold")  # what tells two ablations apart is at the end of their names
     table.add_column("images", justify="right", style="dim")
     for step in steps:
         table.add_column(f"t={step}", justify="right")

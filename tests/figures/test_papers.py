@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +56,15 @@ def test_an_interrupted_run_is_drawn_as_far_as_it_went(tmp_path: Path) -> None:
     suites = {"imagenet-c": imagenet_c(["fog", "snow"]), "clean": CLEAN}
     run = make_run(tmp_path / "a", standard_models(2), suites, n=6, leave_out=3, status="interrupted")
     assert run_figures(load_results(run), tmp_path / "figures")
+
+
+def test_long_names_leave_room_for_the_panels(tmp_path: Path) -> None:
+    name = "net?feedback=" + ",".join(["0.25"] * 16) + "&feedforward=" + ",".join(["0.5"] * 16)
+    run = make_run(tmp_path / "a", [Model(name, 2)], {"noise": gaussian_noise()}, n=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = run_figures(load_results(run), tmp_path / "figures")
+    assert all(len(file.name) < 120 for file in files)
 
 
 def test_the_noise_of_the_hah_table_is_in_the_suite_that_is_run_for_it() -> None:

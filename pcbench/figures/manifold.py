@@ -1,0 +1,55 @@
+"""How far a noisy image's representation is from the clean one's, relative to t = 0."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pcbench.analysis.statistics import bootstrap, interval
+from pcbench.figures import style
+
+
+def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """A panel for each sigma, a line for each PCoder: the mean distance over images divided by that at t = 0.
+
+    The correlation distance is 1 - Pearson's r over all units; intervals are from a bootstrap over images.
+
+    Args:
+        records: the table "representations" of one model's cells: model, image, severity (sigma), pcoder, timestep,
+            distance.
+
+    Returns:
+        The figure, and a row for each point: sigma, pcoder, timestep, ratio, low, high, n.
+    """
+    rows = []
+    for (sigma, pcoder), part in records.groupby(["severity", "pcoder"]):
+        wide = part.pivot_table(index="image", columns="timestep", values="distance")
+        means, replicates = wide.mean().to_numpy(), bootstrap(wide.to_numpy())
+        low, high = interval(replicates / replicates[:, :1])
+        rows.append(
+            pd.DataFrame(
+                {
+                    "sigma": sigma,
+                    "pcoder": pcoder,
+                    "timestep": wide.columns,
+                    "ratio": means / means[0],
+                    "low": low,
+                    "high": high,
+                    "n": len(wide),
+                }
+            )
+        )
+    table = pd.concat(rows, ignore_index=True)
+    sigmas, coders = sorted(table["sigma"].unique()), sorted(table["pcoder"].unique())
+    figure, axes = style.panels(len(sigmas), columns=5, height=1.9)
+    for sigma, ax in zip(sigmas, axes, strict=True):
+        ax.axhline(1, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.8)
+        for shade, coder in zip(style.shades(len(coders)), coders, strict=True):
+            part = table[(table["sigma"] == sigma) & (table["pcoder"] == coder)]
+            ax.plot(part["timestep"], part["ratio"], color=shade, label=f"PCoder {coder}")
+            ax.fill_between(part["timestep"], part["low"], part["high"], color=shade, alpha=0.12, lw=0)
+        ax.set_title(f"σ = {sigma:g}")
+        ax.set_xlabel("timestep")
+        style.timestep_axis(ax, sorted(table["timestep"].unique()))
+    axes[0].set_ylabel("correlation distance, relative to t = 0")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(str(records["model"].iloc[0]))
+    return figure, table
