@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pcbench.errors import RunError
 from pcbench.harness.examples import EXAMPLES, Examples
+from pcbench.harness.memory import Growing
 from pcbench.harness.plan import Cell, Subject
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Context, Perturbation
@@ -109,9 +110,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         self.perturbation: Perturbation = KINDS[self.cell.condition.kind](self.cell.condition)
-        self._parts: list[dict[str, NDArray[np.generic]]] = []
+        self._columns: dict[str, Growing] = {}
         self._ids: list[str] = []
-        self._distances: list[NDArray[np.float32]] = []
+        self._distances = Growing()
         self._examples = Examples()
 
     @property
@@ -147,7 +148,8 @@ class Evaluation:
         with torch.inference_mode():
             answers = self._answers(batch, logits.float())
         self.seconds["model"] += time.perf_counter() - start
-        self._parts.append({**answers, **{name: value.cpu().numpy() for name, value in columns.items()}})
+        for name, value in {**answers, **{name: value.cpu().numpy() for name, value in columns.items()}}.items():
+            self._columns.setdefault(name, Growing()).append(value)
         self._ids += batch.ids
         self.images += len(batch.ids)
         labels = batch.labels.cpu().numpy()
@@ -191,7 +193,7 @@ class Evaluation:
         count = len(self._ids)
         columns: dict[str, object] = dict(self._cell_values())
         columns["image"] = np.repeat(np.array(self._ids, dtype=object), steps)
-        joined = {name: np.concatenate([part[name] for part in self._parts], axis=-1) for name in self._parts[0]}
+        joined = {name: column.values() for name, column in self._columns.items()}
         columns["label"] = np.repeat(joined.pop("label"), steps)
         columns["timestep"] = np.tile(np.arange(steps, dtype=np.int16), count)
         per_step = {name: value for name, value in joined.items() if value.ndim == 2}
@@ -212,9 +214,9 @@ class Evaluation:
         timestep, distance) where measured.
         """
         tables = {EXAMPLES: self._examples.table(self._cell_values())}
-        if not self._distances:
+        if not len(self._distances):
             return tables
-        distances = np.concatenate(self._distances, axis=-1)  # (T + 1, PCoders, images)
+        distances = self._distances.values()  # (T + 1, PCoders, images)
         steps, pcoders, count = distances.shape
         values: dict[str, object] = dict(self._cell_values())
         values["image"] = np.tile(np.array(self._ids, dtype=object), steps * pcoders)

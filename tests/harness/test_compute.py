@@ -218,7 +218,7 @@ def peak(folder: Path, images: int, severities: int) -> int:
     for index in range(images):
         path = data / "n01440764" / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (40, 48), (index, 2 * index % 256, 7)).save(path)
+        Image.new("RGB", (40, 48), (index % 256, 2 * index % 256, 7)).save(path)
     suite = folder / "suite.toml"
     suite.write_text(
         'name = "s"\nversion = 1\ndescription = ""\n[[perturbations]]\nkind = "corruption"\n'
@@ -233,6 +233,7 @@ def peak(folder: Path, images: int, severities: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
-def test_resident_memory_does_not_grow_with_conditions(tmp_path: Path) -> None:
+def test_resident_memory_does_not_grow_with_images_or_conditions(tmp_path: Path) -> None:
     few = peak(tmp_path, images=40, severities=1)
     assert peak(tmp_path, images=40, severities=4) < few + 40  # to keep the images of all conditions would add 180 MiB
+    assert peak(tmp_path, images=240, severities=1) < few + 40  # to keep the images would add 150 MiB
