@@ -3,12 +3,22 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 1_500  # characters of a message
 
-class UserError(Exception):
+
+class _OneLine(Exception):  # noqa: N818 - its subclasses are the errors
+    """Says what it has to say in one line that can be printed, whatever bytes of a file are quoted in it."""
+
+    def __init__(self, message: str) -> None:
+        line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ...")
+
+
+class UserError(_OneLine):
     """Bad input: one line that says what is wrong and what would be right. The command line exits with 2."""
 
 
-class RunError(Exception):
+class RunError(_OneLine):
     """A run failed on its way; what was finished is kept. The command line exits with 1."""
 
 

@@ -1,12 +1,16 @@
 """What this package ships in models/weights: weights, each with its checksum and a card, and tuned hyperparameters."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import BaseModel, Field, ValidationError
+
+from pcbench.errors import UserError
 from pcbench.models.sources import InstalledFile, UserFile
 from pcbench.models.spec import WeightSource
+from pcbench.toml import read_toml
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -28,6 +32,19 @@ def weights_file(file: str, get: str) -> WeightSource:
     return UserFile(file, get)
 
 
+class _Tuning(BaseModel):
+    data: str
+
+
+class _TunedFile(BaseModel):
+    """What is read of hyperparameters.toml; the rest says how the values were found."""
+
+    scaling: str
+    timesteps: Annotated[int, Field(ge=0)]
+    options: dict[str, str]
+    tuning: _Tuning
+
+
 @dataclass(frozen=True)
 class TunedValues:
     """What `pcbench train hyperparameters` found.
@@ -44,10 +61,18 @@ class TunedValues:
 
 
 def tuned_values(name: str, folder: Path = FOLDER) -> TunedValues | None:
-    """The values in the file NAME.toml, as the command wrote it; None where none is shipped."""
+    """The values in the file NAME.toml, as the command wrote it; None where none is shipped.
+
+    Raises:
+        UserError: the file is not as the command writes it.
+    """
     path = folder / f"{name}.toml"
     if not path.is_file():
         return None
-    found = tomllib.loads(path.read_text())
-    options = {**found["options"], "scaling": found["scaling"]}
-    return TunedValues(options, int(found["timesteps"]), str(found["tuning"]["data"]))
+    what = f"hyperparameters {path.name}"
+    try:
+        found = _TunedFile.model_validate(read_toml(path, what))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise UserError(f"{what}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    return TunedValues({**found.options, "scaling": found.scaling}, found.timesteps, found.tuning.data)

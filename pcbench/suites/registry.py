@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -16,6 +15,7 @@ from pcbench.perturbations.base import KINDS
 from pcbench.results.schema import Strict
 from pcbench.suites.condition import Condition
 from pcbench.suites.table import first_problem
+from pcbench.toml import read_toml
 
 Measure = Literal["predictions", "representations"]
 
@@ -102,11 +102,7 @@ def load_suite(name: str) -> Suite:
 def read_suite(path: Path) -> Suite:
     """A suite file. Raises UserError: not TOML, a key missing, unknown or of the wrong kind, or conditions twice."""
     try:
-        read = SuiteFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"suite file {path.name} is not valid TOML: {error}") from None
-    except OSError as error:
-        raise UserError(f"suite file {path.name} cannot be read: {error.strerror}") from None
+        read = SuiteFile.model_validate(read_toml(path, f"suite file {path.name}"))
     except ValidationError as error:
         raise UserError(f"suite file {path.name}: {first_problem(error, list(SuiteFile.model_fields))}") from None
     conditions = [condition for table in read.perturbations for condition in _conditions(read.name, table)]

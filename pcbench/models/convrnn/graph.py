@@ -5,7 +5,6 @@ between cells. Everything inside a node happens in one step; an edge hands a nod
 or, where a file says so, to the same step (delay 0).
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.convrnn.cells import cell_class
+from pcbench.toml import read_toml
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -263,13 +263,7 @@ def make_graph(file: GraphFile, cell: str, geometry: str | None = None, width: f
 def read_graph(path: str | Path) -> GraphFile:
     """Read a graph's TOML file. Raises UserError with the file, the place and the fault."""
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"graph {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"graph {path.name} is no valid TOML: {error}") from None
-    return _validated(GraphFile, table, f"graph {path.name}")
+    return _validated(GraphFile, read_toml(path, f"graph {path.name}"), f"graph {path.name}")
 
 
 def shipped_graphs() -> dict[str, GraphFile]:

@@ -2,7 +2,6 @@
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
+from pcbench.toml import read_toml
 
 Scaling = Literal["none", "kc"]
 
@@ -147,16 +147,7 @@ def read_config(source: str | Path | Mapping[str, Any] | PredictiveConfig) -> Pr
         return source
     if isinstance(source, Mapping):
         return _checked(dict(source), "configuration")
-    path = Path(source)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no configuration file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read configuration {path}: {error}") from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"configuration {path} is not valid TOML: {error}") from None
-    return _checked(content, f"configuration {path}")
+    return _checked(read_toml(Path(source), f"configuration file {source}"), f"configuration {source}")
 
 
 def _checked(content: dict[str, Any], name: str) -> PredictiveConfig:

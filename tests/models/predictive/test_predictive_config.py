@@ -108,7 +108,7 @@ def test_a_wrong_file_is_refused_in_one_line(case, tmp_path):
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(UserError, match="no configuration file"):
         read_config(tmp_path / "none.toml")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="cannot be read"):
         read_config(tmp_path)
 
 
