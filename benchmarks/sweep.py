@@ -1,7 +1,7 @@
 """A sweep from end to end: `pcbench run` against the script that one would write for it.
 
     python benchmarks/sweep.py [--model NAME] [--corruptions NAME ...] [--severities S ...] [--timesteps T]
-                               [--repeats N] [--batch-size N]
+                               [--repeats N] [--batch-size N] [--parts turns|agreement|overhead ...]
 
 The straightforward script loops over conditions; a DataLoader with worker processes decodes, resizes and crops each
 image and corrupts it with the `imagecorruptions` package; the network is the literal one of `timestep.py` (forward
@@ -231,6 +231,8 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=16, help="of the straightforward script")
+    parts = ("turns", "agreement", "overhead")
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts, help="what to measure; default all")
     parser.add_argument("--straightforward", metavar="DIR", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.straightforward:
@@ -243,6 +245,23 @@ def main() -> None:
 def report(arguments: argparse.Namespace, folder: Path) -> None:
     """Measure, and print Markdown."""
     suite_file(folder, arguments.corruptions, arguments.severities)
+    images = 20 * len(arguments.corruptions) * len(arguments.severities)
+    print(
+        f"{arguments.model}, {images} corrupted images, T = {arguments.timesteps}, {torch.get_num_threads()} threads\n"
+    )
+    if "turns" in arguments.parts:
+        turns(arguments, folder, images)
+    elif "agreement" in arguments.parts:
+        pcbench(arguments, folder, "run-0")
+    if "agreement" in arguments.parts:
+        same, total = agreement(arguments, folder / "run-0")
+        print(f"Of {total} predictions on the same pixels, {same} are equal.\n", flush=True)
+    if "overhead" in arguments.parts:
+        overhead(arguments, folder, images)
+
+
+def turns(arguments: argparse.Namespace, folder: Path, images: int) -> None:
+    """Both sides from start to end."""
     script = [sys.executable, __file__, "--straightforward", str(folder), "--model", arguments.model]
     script += ["--timesteps", str(arguments.timesteps), "--batch-size", str(arguments.batch_size)]
     script += ["--corruptions", *arguments.corruptions, "--severities", *map(str, arguments.severities)]
@@ -254,17 +273,14 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
             print(f"turn {turn + 1}, {side}: {found[side][-1][0]:.1f} s", file=sys.stderr, flush=True)
     seconds = {side: statistics.median(time for time, _ in values) for side, values in found.items()}
     memory = {side: max(peak for _, peak in values) for side, values in found.items()}
-    images = 20 * len(arguments.corruptions) * len(arguments.severities)
-    print(
-        f"{arguments.model}, {images} corrupted images, T = {arguments.timesteps}, {torch.get_num_threads()} threads\n"
-    )
     print("| | seconds | images/s | peak memory, MiB |\n|---|---|---|---|")
     for side, title in (("script", "straightforward script"), ("pcbench", "`pcbench run`")):
         print(f"| {title} | {seconds[side]:.1f} | {images / seconds[side]:.2f} | {memory[side]:.0f} |")
     print(f"| ratio | {seconds['script'] / seconds['pcbench']:.2f} | | |\n", flush=True)
-    same, total = agreement(arguments, folder / "run-0")
-    print(f"Of {total} predictions on the same pixels, {same} are equal.\n", flush=True)
 
+
+def overhead(arguments: argparse.Namespace, folder: Path, images: int) -> None:
+    """What the harness adds to the bare work, and how far that work is from the machine's limits."""
     pcbench(arguments, folder, "inline", "--workers", "0")
     alone = bare(arguments)
     pure = sum(alone.values())
@@ -272,9 +288,11 @@ def report(arguments: argparse.Namespace, folder: Path) -> None:
     print(f"| bare: corruptions {alone['corruption']:.1f} s, model {alone['model']:.1f} s | {pure:.1f} | |")
     runs = {
         "corruptions beside the model": ["inline"],
-        "in worker processes": [f"run-{turn}" for turn in range(arguments.repeats)],
+        "in worker processes": [run.name for run in sorted(folder.glob("run-*"))],
     }
     for title, names in runs.items():
+        if not names:
+            continue
         taken = statistics.median(sweep_seconds(folder / name) for name in names)
         print(f"| {title} | {taken:.1f} | {100 * (taken / pure - 1):.1f} % |")
     machine = limits(arguments)
