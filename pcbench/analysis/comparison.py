@@ -35,11 +35,13 @@ class System:
         label: how it is called in tables, unique in a comparison.
         answers: what it answered.
         replicates: (R, perturbations, T + 1) bootstrap accuracies, each perturbation's the mean over severities.
+        left_out: conditions that others of the comparison lack.
     """
 
     label: str
     answers: Answers
     replicates: Replicates
+    left_out: Sequence[str] = ()
 
     @property
     def last(self) -> int:
@@ -67,6 +69,13 @@ class Question:
     corruption_errors: pd.DataFrame
     notes: list[str] = field(default_factory=list)
 
+    def repeats(self, other: "Question | None") -> bool:
+        """Whether all numbers are those of another question: a network's t = 0 may be its baseline, image by image."""
+        if other is None or (self.suite, self.system) != (other.suite, other.system):
+            return False
+        columns = [name for name in self.table if name != "against"]
+        return self.table[columns].equals(other.table[columns])
+
     def difference(self, timestep: int, perturbation: str = OVERALL) -> Difference:
         """The corrected difference at one timestep, of one perturbation or of their mean."""
         rows = self.table[(self.table["perturbation"] == perturbation) & (self.table["timestep"] == timestep)]
@@ -80,8 +89,10 @@ class Question:
 def systems(named: Sequence[tuple[str, Answers]]) -> list[System]:
     """Give each model of a suite its bootstrap replicates, all from the same resamples of the images they share.
 
+    Conditions that not all of them have (a run was interrupted, a file is damaged) are left out.
+
     Raises:
-        UserError: the models have no images in common, or different conditions.
+        UserError: the models have no images or no conditions in common.
     """
     if not named:
         return []
@@ -89,27 +100,27 @@ def systems(named: Sequence[tuple[str, Answers]]) -> list[System]:
     if not shared:
         raise UserError(f"{', '.join(label for label, _ in named)} have no images in common in {named[0][1].name[3]}")
     images = np.array(sorted(shared), dtype=object)
+    everywhere = set(_keys(named[0][1])).intersection(*(_keys(found) for _, found in named[1:]))
+    kept = [key for key in _keys(named[0][1]) if key in everywhere]
+    if not kept:
+        raise UserError(
+            f"{', '.join(label for label, _ in named)} have no conditions in common in {named[0][1].name[3]}"
+        )
     result = []
     for label, found in named:
-        on_shared = found.on(images)
-        if not on_shared.conditions.equals(named[0][1].conditions):
-            raise UserError(
-                f"{label} and {named[0][0]} have different conditions in suite {found.name[3]}: "
-                f"{_difference(on_shared.conditions, named[0][1].conditions)}"
-            )
+        on_shared = found.on(images).under(kept)
+        left_out = [f"{name} {severity:g}" for name, severity in _keys(found) if (name, severity) not in everywhere]
         correct = [on_shared.of(name) for name in on_shared.perturbations()]
         # Sums, because small integers stay exact in the bootstrap: equal answers then differ by 0, not by rounding.
         table = np.stack([each.sum(axis=0) for each in correct], axis=1)
         means = bootstrap(table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
         severities = np.array([len(each) for each in correct], dtype=np.float32)[:, None]
-        result.append(System(label, on_shared, means / severities))
+        result.append(System(label, on_shared, means / severities, left_out))
     return result
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame) -> str:
-    one, two = ({f"{p} {s:g}" for p, s in zip(t["perturbation"], t["severity"], strict=True)} for t in (first, second))
-    only = sorted(one ^ two)
-    return f"{', '.join(only[:5])}{' ...' if len(only) > 5 else ''} in one of them only" if only else "another order"
+def _keys(found: Answers) -> list[tuple[str, float]]:
+    return list(zip(found.conditions["perturbation"], found.conditions["severity"], strict=True))
 
 
 def own_start(system: System) -> System:
@@ -155,9 +166,8 @@ def ask(system: System, against: System) -> Question:
     overall = _summary(total[0], total[1], replicates.mean(axis=1), reference.mean(axis=1), sign_flip(summed))
     parts.append(overall.assign(level="overall", perturbation=OVERALL, group=OVERALL, timestep=steps))
     table = pd.concat(parts, ignore_index=True)
-    table = _correct(
-        table, tested=_tested(table, own=against.label == own_start(system).label, first=ours.timesteps[0])
-    )
+    first = _same_start(system, against) and len(ours.timesteps) > 1
+    table = _correct(table, tested=~(first & (table["timestep"] == ours.timesteps[0])).to_numpy())
     return Question(
         ours.name[3],
         system.label,
@@ -225,11 +235,6 @@ def _summary(
     }
     table = pd.DataFrame({name: 100 * np.asarray(values) for name, values in columns.items()})
     return table.assign(severity=np.nan, test="randomisation, by image", p=p)
-
-
-def _tested(table: pd.DataFrame, own: bool, first: int) -> npt.NDArray[np.bool_]:
-    """Which rows are tests: t = 0 against itself is none."""
-    return np.asarray(~(own & (table["timestep"] == first)), dtype=bool)
 
 
 def _correct(table: pd.DataFrame, tested: npt.NDArray[np.bool_]) -> pd.DataFrame:
@@ -310,15 +315,27 @@ def why_no_mce(found: Answers) -> str | None:
     return why_no_errors(found)
 
 
+def _same_start(system: System, against: System) -> bool:
+    """Whether the system's first answers are right where the other's are, in every condition: nothing is asked there."""
+    return np.array_equal(system.answers.values[:, :, 0], against.answers.values[:, :, 0])
+
+
 def _notes(system: System, against: System) -> list[str]:
     notes = []
     found = system.answers
+    for each in (system, against):
+        if each.left_out:
+            notes.append(f"left out, because not all models have it: {', '.join(each.left_out)} of {each.label}")
     if any(name in BENCHMARK for name in found.perturbations()):
         why = why_no_errors(found) or why_no_mce(found)
         if why:
             notes.append(why)
-    same = found.values[:, :, 0]
-    if against.answers.name != found.name and np.array_equal(same, against.answers.values[:, :, 0]):
+    if (found.conditions["group"] == "attack").any():
+        notes.append(
+            "the mean over attacks and radii is no robust accuracy: that is the worst case over attacks, in "
+            "robust-accuracy.csv of the run and in `pcbench report`"
+        )
+    if against.answers.name != found.name and _same_start(system, against):
         notes.append(f"{system.label} at t = {found.timesteps[0]} is right on the same images as {against.label}")
     return notes
 

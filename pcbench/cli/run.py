@@ -113,6 +113,7 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
 @click.option(
     "--jpeg85", is_flag=True, help="Pass corrupted images through JPEG of quality 85, as the published ImageNet-C was."
 )
+@click.option("--frost-textures", metavar="5|6", help="Textures that frost draws from: ImageNet-C's 5, or all 6.")
 @click.option(
     "--attack-gradient",
     metavar="exact|truncated",
@@ -143,6 +144,8 @@ def command(**arguments: Any) -> None:
         )
     if arguments["jpeg85"]:
         overrides.setdefault("corruption", {})["jpeg85"] = True
+    if arguments["frost_textures"] is not None:
+        overrides.setdefault("corruption", {})["frost_textures"] = int(_one_of(arguments, "frost_textures", "5", "6"))
     if arguments["attack_gradient"] is not None:
         gradient = _one_of(arguments, "attack_gradient", "exact", "truncated")
         for kind in ("attack", "attack-probe"):
@@ -176,12 +179,15 @@ def command(**arguments: Any) -> None:
         progress=Display(quiet=arguments["quiet"]),
     )
     if not arguments["quiet"]:
-        Console().print(accuracy_summary(result.accuracy))
-        if len(result.believability):
+        checks = result.believability
+        doubted = checks[checks["verdict"].isin(["failed", "suspicious"])] if len(checks) else checks
+        pairs = {(row["suite"], row["model"]) for row in doubted.to_dict(orient="records")}
+        Console().print(accuracy_summary(result.accuracy, pairs))
+        if len(checks):
             from pcbench.harness.believe import believability_summary, robust_summary, robust_table
 
             Console().print(robust_summary(robust_table(result.records)))
-            Console().print(believability_summary(result.believability))
+            Console().print(believability_summary(checks))
     click.echo(f"results: {result.directory}")
 
 

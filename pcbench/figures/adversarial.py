@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pcbench.analysis.attacks import (
     WORST,
@@ -16,16 +17,29 @@ from pcbench.analysis.attacks import (
     matrix,
     over_time,
     radius,
+    read_name,
     robust_accuracy,
     successes,
 )
-from pcbench.analysis.believability import Check, believability
+from pcbench.analysis.believability import Check, believability, doubts
 from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
 
 FORMATS = ("png", "svg")
 _DOUBT = "#B00020"
 _PANELS = 4
+CAPTIONS = {
+    "matrix": "Attacked at one timestep, judged at every timestep: accuracy of the images that were right before. On "
+    "the diagonal the attack on the judged answer; an attack that does better from another row was too weak.",
+    "epsilons": "Accuracy among all images at each attacked timestep, under the attack made for that timestep. t = 0 "
+    "is the feedforward pass.",
+    "transfer": "Attacks crafted on another network, judged at every timestep, among all images.",
+    "attacks": "One attack against another, at one radius and timestep, among the images that are right without "
+    "attack. Strong attacks come out at the left; random noise and weaker attacks must come out right of them.",
+    "successes": "Attacks that reach their goal, against the radius, for each attacked timestep.",
+    "relative": "Rate of success against the attacked timestep, shifted so that the feedforward pass is at 1: above 1 "
+    "the network is easier to attack at that timestep, below 1 harder.",
+}
 _ROLES = ("random noise", "transfer", "hard-label", "gradient-free", "single-step", "white-box", WORST)
 
 
@@ -40,37 +54,61 @@ def adversarial_figures(records: pd.DataFrame, directory: Path, stem: str) -> li
     Returns:
         The files: PNG, SVG and the CSV of what each shows.
     """
+    files = []
+    for name, (figure, data) in drawings(records).items():
+        files += style.save(figure, data, directory / f"{stem}-{name}", FORMATS)
+    return files
+
+
+def drawings(records: pd.DataFrame) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """The figures of one model's attacks in one suite, by the names of `CAPTIONS`, each with the numbers it shows.
+
+    Args:
+        records: of one model and suite. Without attacks, or when no image was attacked, there are no figures.
+    """
     rows = attack_records(records)
     main = main_attack(rows)
     if main is None or not (robust_accuracy(records)["n_clean"] > 0).any():  # no image was right, so none was attacked
-        return []
-    checks = believability(records)
+        return {}
     drawn: dict[str, tuple[Figure, pd.DataFrame]] = {}
     own = rows[(rows["label"] == main) & (rows["source"] == "")]
+    several = own["at"].nunique() > 1 and bool(own["attacked"].any())
     if rows["timestep"].nunique() > 1:
-        if own["at"].nunique() > 1:
+        if several:
             drawn["matrix"] = heat_maps(records, main)
             drawn["epsilons"] = curves(records, main)
         if (rows["source"] != "").any():
             drawn["transfer"] = transferred(records)
     drawn["attacks"] = ladder(records)
-    if own["at"].nunique() > 1 and own["severity"].nunique() > 1 and (own["at"] == 0).any():
+    if several and own["severity"].nunique() > 1 and (own["at"] == 0).any():
         drawn["successes"] = success_counts(records, main)
         drawn["relative"] = relative_successes(records, main)
-    files = []
-    for name, (figure, data) in drawn.items():
+    checks = believability(records)
+    for figure, _ in drawn.values():
         mark(figure, checks)
-        files += style.save(figure, data, directory / f"{stem}-{name}", FORMATS)
-    return files
+    return drawn
 
 
 def mark(figure: Figure, checks: Sequence[Check]) -> None:
     """Say in a figure's title which sanity checks its attacks did not pass; nothing when all that ran are ok."""
-    words = [f"{check.verdict}: {check.name}" for check in checks if check.verdict in ("failed", "suspicious")]
+    words = doubts(checks)
     if not words:
         return
-    lines = "\n".join(textwrap.wrap(f"attack in doubt — {'; '.join(words)}", int(21 * figure.get_figwidth())))
-    figure.suptitle(f"{figure.get_suptitle()}\n{lines}", color=_DOUBT, fontsize=7)
+    lines = textwrap.wrap(f"in doubt, {words}", int(11 * figure.get_figwidth()))
+    figure.set_figheight(figure.get_figheight() + 0.13 * len(lines))  # the panels keep their size
+    figure.suptitle("\n".join([figure.get_suptitle(), *lines]), color=_DOUBT)
+
+
+def _entitle(figure: Figure, records: pd.DataFrame, text: str) -> None:
+    """Whose attacks these are, on what, and what is shown."""
+    model, weights, data, suite = (str(records[name].iloc[0]) for name in ("model", "weights", "data", "suite"))
+    figure.suptitle(f"{model} [{weights}], {data}, {suite}\n{text}")
+
+
+def _range(counts: "pd.Series[int]") -> str:
+    """`18`, or `17-18` where counts differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return f"{low}" if low == high else f"{low}-{high}"
 
 
 def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
@@ -98,12 +136,10 @@ def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
         ax.set_xticks(range(grid.shape[1]), [str(t) for t in grid.columns])
         ax.set_yticks(range(grid.shape[0]), [str(t) for t in grid.index])
         ax.grid(visible=False)
-        counts = table.groupby("at")["n"].first()
-        n = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()}-{counts.max()}"
-        ax.set_title(f"ε = {radius(epsilon, norm)}, n = {n}")
+        ax.set_title(f"ε = {radius(epsilon, norm)}, n = {_range(table['n'])}")
         ax.set_xlabel("judged at t")
     axes[0].set_ylabel("attacked at t")
-    figure.suptitle(f"{records['model'].iloc[0]}, {label}: accuracy (%) of the attacked images")
+    _entitle(figure, records, f"{label}: accuracy (%) of the n images right before")
     data = pd.concat(tables, ignore_index=True)
     for column in ("accuracy", "low", "high"):
         data[column] *= 100
@@ -130,10 +166,10 @@ def curves(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
         ax.plot(part["timestep"], part["accuracy"], color=colour, marker="o", label=name)
         ax.fill_between(part["timestep"], part["low"], part["high"], color=colour, alpha=0.12, lw=0)
     style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
-    style.percent_axis(ax)
+    style.percent_axis(ax, f"accuracy (%) of all {_range(data['n'])} images")
     ax.set_ylim(-3, 103)
     ax.set_xlabel("timestep, attacked and judged")
-    figure.suptitle(f"{records['model'].iloc[0]}, {label}; 95 % intervals")
+    _entitle(figure, records, f"{label}; 95 % intervals")
     figure.legend(loc="outside right center")
     return figure, data
 
@@ -190,7 +226,7 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ax.set_ylim(len(data) - 0.5, -0.5)
     ax.set_xlim(-3, 103)
     ax.set_xlabel(f"accuracy (%) of the {data['n'].max()} clean-correct images, 95 % interval")
-    figure.suptitle(f"{records['model'].iloc[0]}, {norm} ε = {radius(epsilon, norm)}, judged at t = {step}")
+    _entitle(figure, records, f"{norm} ε = {radius(epsilon, norm)}, judged at t = {step}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure, data
 
@@ -199,9 +235,11 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Accuracy at each timestep under attacks crafted on another network: a panel for each attack.
 
     Returns:
-        The figure, and a row for each attack, epsilon and timestep, accuracies in percent, among all images.
+        The figure, with a dashed line for no attack, and a row for each attack, epsilon and timestep, accuracies in
+        percent, among all images.
     """
     data = robust_accuracy(records)
+    clean = 100 * clean_answers(records).groupby("timestep").mean()
     data = data[data["label"].str.contains("+from:", regex=False)].reset_index(drop=True)
     for column in ("robust", "low", "high"):
         data[column] *= 100
@@ -214,18 +252,22 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             name = f"ε = {radius(float(str(epsilon)), str(part['norm'].iloc[0]))}"
             ax.plot(part["timestep"], part["robust"], color=shade[epsilon], marker="o", label=name)
             ax.fill_between(part["timestep"], part["low"], part["high"], color=shade[epsilon], alpha=0.12, lw=0)
+        if len(clean):
+            ax.plot(clean.index, clean, color=style.BASELINE, linestyle=(0, (3, 2)), label="no attack")
         ax.set_title(label.replace("+from:", ", from "))
         style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
         ax.set_ylim(-3, 103)
         ax.set_xlabel("timestep")
-    style.percent_axis(axes[0])
-    figure.suptitle(f"{records['model'].iloc[0]}: transferred attacks")
+    style.percent_axis(axes[0], f"accuracy (%) of all {_range(data['n'])} images")
+    _entitle(figure, records, "transferred attacks; 95 % intervals")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     return figure, data
 
 
 def success_counts(records: pd.DataFrame, label: str | None = None) -> tuple[Figure, pd.DataFrame]:
     """The paper's first figure: number of successful attacks against epsilon (log axis), a line for each timestep."""
+    label = label or str(main_attack(attack_records(records)))
+    norm = read_name(label).norm
     data = successes(records, label)
     figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
     ax = figure.subplots()
@@ -235,11 +277,13 @@ def success_counts(records: pd.DataFrame, label: str | None = None) -> tuple[Fig
         ax.plot(part["epsilon"], part["successes"], color=colour, marker="o", label=f"t = {step}")
     ax.set_xscale("log")
     epsilons = sorted(data["epsilon"].unique())
-    ax.set_xticks(epsilons, [radius(epsilon) for epsilon in epsilons], rotation=45, minor=False)
+    ax.set_xticks(epsilons, [radius(epsilon, norm) for epsilon in epsilons], rotation=45, minor=False)
     ax.set_xticks([], minor=True)
-    ax.set_xlabel("ε")
-    ax.set_ylabel(f"successful attacks of {data['n'].max()}")
-    figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
+    ax.set_ylim(-0.03 * data["n"].max(), 1.03 * data["n"].max())
+    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.set_xlabel(f"ε ({norm})")
+    ax.set_ylabel(f"successful attacks of {_range(data['n'])}")
+    _entitle(figure, records, f"{label}, attacked images only")
     figure.legend(loc="outside right center")
     return figure, data
 
@@ -249,17 +293,19 @@ def relative_successes(records: pd.DataFrame, label: str | None = None) -> tuple
 
     Lines are the four largest epsilons: 0.7 to 1.0 in the paper's protocol.
     """
+    label = label or str(main_attack(attack_records(records)))
+    norm = read_name(label).norm
     data = successes(records, label)
     figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
     ax = figure.subplots()
     shown = sorted(data["epsilon"].unique())[-_PANELS:]
     for colour, epsilon in zip(style.shades(len(shown)), shown, strict=True):
         part = data[data["epsilon"] == epsilon]
-        ax.plot(part["timestep"], part["relative"], color=colour, marker="o", label=f"ε = {radius(epsilon)}")
+        ax.plot(part["timestep"], part["relative"], color=colour, marker="o", label=f"ε = {radius(epsilon, norm)}")
     ax.axhline(1, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.8)
     style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
     ax.set_xlabel("timestep, attacked and judged")
     ax.set_ylabel("success rate, feedforward = 1")
-    figure.suptitle(f"{records['model'].iloc[0]}, {label or main_attack(attack_records(records))}")
+    _entitle(figure, records, f"{label}, attacked images only")
     figure.legend(loc="outside right center")
     return figure, data[data["epsilon"].isin(shown)]

@@ -40,7 +40,8 @@ class AttackTable(Table):
         target_offset: aim at class (label + offset) mod classes.
         target: aim at this class.
         samples: answers to average, for networks that draw their initial state.
-        gradient: "exact" or "truncated", whatever the run says.
+        gradient: "exact" or "truncated": a comparison with the run's own gradient, so that in a run with
+            --attack-gradient truncated the variant "truncated" becomes "exact".
         source: craft on this registered model instead ("baseline": the model's own feedforward baseline); a run
             (--attack-source) can name another.
         share: of the images to attack, chosen by their ids: for costly attacks.
@@ -127,7 +128,10 @@ class AttackImages(Perturbation):
                 f"{where}: target_offset {offset} is the label itself when there are {model.num_classes} classes"
             )
         gradient = _gradient(params)
-        if gradient != "exact" and gradient not in model.gradients:
+        if params.get("gradient") == "truncated" == params.get("attack_gradient") and gradient in model.gradients:
+            params["gradient"] = "exact"
+            params["label"] = str(params["label"]).replace("+truncated", "+exact")
+        elif gradient != "exact" and gradient not in model.gradients:
             if params.get("gradient") is not None:  # a comparison that this model has no part in
                 return []
             if model.has_dynamics:

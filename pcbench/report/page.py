@@ -14,13 +14,13 @@ from pcbench.analysis.comparison import OVERALL, systems
 from pcbench.analysis.runs import named_answers
 from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import interval, wilson
+from pcbench.report.attacks import apart, stories
 from pcbench.report.examples import Card, cards
 from pcbench.results.load import Run
 
 # Tables that a run may have beside its records: file -> title. Others are called by their file.
 _TITLES = {
-    "believability": "Can these attacks be believed?",
-    "robust-accuracy": "Robust accuracy: worst case over attacks, per image",
+    "robust-accuracy": "Robust accuracy of each attack, and of the worst case over attacks, image by image",
     "terms": "Share of each term in the update (root mean square, relative to the representation's)",
     "cost": "Multiply-accumulates of one image up to each timestep (1e9)",
 }
@@ -54,6 +54,7 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
         speeds=speeds.to_dict("records"),
         examples=_by_suite(runs),
         provenance=[provenance(run) for run in runs],
+        attacks=[story for run in runs for story in stories(run)],
         extras=[each for run in runs for each in extra_tables(run)],
         problems=[*problems, *(problem for run in runs for problem in run.problems)],
     )
@@ -90,7 +91,9 @@ def _safe_json(table: pd.DataFrame) -> str:
 
 
 def points(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each suite, model, perturbation ("all": their mean) and timestep.
+    """A row for each suite, model, perturbation ("all": their mean, and timestep.
+
+    A mean over attacks says nothing: a suite with attacks has the worst case over those of each radius in its place.
 
     Returns:
         Columns suite, data, model, perturbation, timestep, accuracy, low, high (percent), n. Intervals: Wilson's where
@@ -98,7 +101,8 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
     """
     rows = []
     for suite, named in named_answers(runs).items():
-        for label, answers in named:
+        for label, found in named:
+            answers = apart(found)
             system = systems([(label, answers)])[0]
             n, names = len(answers.images), answers.perturbations()
             for index, name in enumerate(names):
@@ -119,7 +123,7 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
                     )
                     for i, t in enumerate(answers.timesteps)
                 ]
-            if len(names) > 1:
+            if len(names) > 1 and "attack" not in set(answers.conditions["group"]):
                 low, high = interval(system.replicates.mean(axis=1))
                 mean = answers.per_image().mean(axis=0)
                 rows += [
@@ -162,15 +166,13 @@ def provenance(run: Run) -> dict[str, object]:
 
 
 def extra_tables(run: Run) -> list[dict[str, object]]:
-    """Tables that some runs have beside their records: believability.csv, and term shares (terms.csv)."""
+    """Tables that some runs have beside their records, such as shares of terms (terms.csv)."""
     found: list[dict[str, object]] = []
     for path in sorted(run.directory.glob("*.csv")):
-        if path.name == "accuracy.csv":
+        if path.name in ("accuracy.csv", "believability.csv"):  # the page tells them in other ways
             continue
-        try:
-            table = pd.read_csv(path)
-        except (OSError, ValueError) as error:
-            run.problems.append(f"{path} is damaged ({error})")
+        table = run.beside(path.name)
+        if table is None:
             continue
         found.append(
             {

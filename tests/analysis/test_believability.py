@@ -1,14 +1,22 @@
 """The believability report: passes a strong attack on an honest network, flags masks and weak attacks."""
 
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
+from synthetic import accuracy_of
 from test_attack_records import cell
 from tiny_network import Tiny, evaluate, network, task
 from torch import Tensor
 
-from pcbench.analysis.believability import Verdict, believability, overall, table
+from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall, table
+from pcbench.figures import style
+from pcbench.figures.adversarial import CAPTIONS, adversarial_figures, drawings, heat_maps, mark, success_counts
+from pcbench.harness.believe import believability_summary, robust_summary, robust_table
+from pcbench.results.summary import accuracy_summary
 
 IMAGES = "abcdefgh"
 TABLES: list[dict[str, object]] = [
@@ -109,20 +117,94 @@ def test_what_was_not_run_is_said_and_a_suite_without_attacks_is_left_out() -> N
     assert table(pd.DataFrame(cell("clean", 0.0, ["abcd"], group="clean"))).empty
 
 
-def test_figures_are_drawn_and_a_doubted_attack_is_marked(tmp_path: Path) -> None:
-    from pcbench.figures.adversarial import adversarial_figures, heat_maps, mark
+def test_images_that_nobody_attacked_are_told_from_attacks_that_are_missing() -> None:
+    rows = [*PGD, *cell("fgsm@t1", 0.02, ["", ""], ""), *cell("pgd-linf+large@t1", 0.1, ["", ""], "")]
+    found = {check.name: check.figure for check in believability(pd.DataFrame(rows))}
+    for name in ("iterative beats single-step", "breaks all at a large epsilon"):
+        assert found[name] == "no image was attacked: none was right before"
+    assert found["white-box beats hard-label"] == "no hard-label attack in the suite"
 
+
+def test_what_is_in_doubt_comes_with_advice() -> None:
+    rows = pd.DataFrame([*PGD, *cell("square@t1", 0.02, ["abcdefgh", ""], IMAGES)])
+    for check in believability(rows):
+        assert bool(check.advice) == (check.verdict in ("suspicious", "failed")), check.name
+    gradient = Check("exact gradient", "", "", "failed")
+    assert "square, hop-skip-jump" in gradient.advice
+    assert doubts(believability(rows)) == "failed: Square after white-box, white-box beats gradient-free"
+    written = table(rows)
+    assert list(written.loc[written["advice"] != "", "check"]) == [
+        "Square after white-box",
+        "white-box beats gradient-free",
+    ]
+
+
+def test_every_check_has_advice() -> None:
+    for check in believability(pd.DataFrame(PGD)):
+        assert replace(check, verdict="failed").advice
+
+
+def test_a_truncated_run_is_compared_with_the_exact_gradient() -> None:
+    rows = [*PGD, *cell("pgd-linf+exact@t1", 0.02, ["abcdefgh", "ab"], IMAGES)]
+    (check,) = [check for check in believability(pd.DataFrame(rows)) if check.name == "exact beats truncated"]
+    assert check.figure.startswith("+25.0 (+2 of 8 images")
+
+
+def test_tables_mark_attacks_in_doubt(tmp_path: Path) -> None:
+    rows = [*PGD, *cell("square@t1", 0.02, ["abcdefgh", ""], IMAGES), *cell("clean", 0.0, [IMAGES] * 2, IMAGES, "clean")]
+    records = pd.DataFrame(rows)
+    together = robust_table(records)
+    assert set(together["doubts"]) == {"failed: Square after white-box, white-box beats gradient-free"}
+    console = Console(width=120)
+    with console.capture() as said:
+        console.print(robust_summary(together))
+        console.print(believability_summary(table(records)))
+    assert "upper bounds only, the attacks are in doubt: failed: Square after white-box" in said.get()
+    assert "judge it by attacks that need no gradients" in " ".join(said.get().split())
+    suite, model = str(records["suite"].iloc[0]), str(records["model"].iloc[0])
+    accuracy = accuracy_of(records)
+    with console.capture() as said:
+        console.print(accuracy_summary(accuracy, {(suite, model)}))
+    assert "pgd-linf@t1 0.02 (?)" in said.get()
+    assert "clean (?)" not in said.get()
+    with console.capture() as said:
+        console.print(accuracy_summary(accuracy))
+    assert "(?)" not in said.get()
+
+
+def test_many_doubts_leave_room_for_the_panels(tmp_path: Path) -> None:
+    records = evaluate(network(), TABLES[:3], *task(24, seed=3))
+    checks = [replace(check, verdict="failed") for check in believability(records)]
+    figure, data = success_counts(records)
+    height = figure.get_figheight()
+    mark(figure, checks)
+    assert figure.get_figheight() > height
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        style.save(figure, data, tmp_path / "many", ("png",))
+
+
+def test_nothing_is_drawn_of_a_main_attack_without_attacked_images() -> None:
+    rows = [*cell("pgd-linf@t0", 0.02, ["abcd", "abcd"], ""), *cell("pgd-linf@t1", 0.02, ["abcd", "abcd"], "")]
+    rows += [*cell("clean", 0.0, ["", ""], group="clean"), *cell("pgd-linf+from:base@t0", 0.02, ["", "a"], "abcd")]
+    clean = pd.DataFrame(rows)
+    clean.loc[(clean["group"] == "clean") & (clean["image"] == "a"), "correct"] = True
+    assert set(drawings(clean)) == {"transfer", "attacks"}
+
+
+def test_figures_are_drawn_and_a_doubted_attack_is_marked(tmp_path: Path) -> None:
     records = evaluate(network(masked=True), TABLES[:3], *task(24, seed=3))
     files = adversarial_figures(records, tmp_path, "tiny")
     assert {file.name for file in files if file.suffix == ".png"} == {
         f"tiny-{name}.png" for name in ("matrix", "epsilons", "attacks", "successes", "relative")
     }
     assert all(file.stat().st_size > 0 for file in files)
+    assert set(drawings(records)) <= set(CAPTIONS)
     figure, data = heat_maps(records, "pgd-linf")
     assert len(data) == 2 * 2 * 4
     before = figure.get_suptitle()
     mark(figure, believability(records))
-    assert "attack in doubt — failed: exact gradient" in " ".join(figure.get_suptitle().split())
+    assert "in doubt, failed: exact gradient" in " ".join(figure.get_suptitle().split())
     honest, _ = heat_maps(records, "pgd-linf")
     mark(honest, [])
     assert honest.get_suptitle() == before

@@ -7,8 +7,8 @@
   const chosen = Object.fromEntries(keys.map((key) => [key, ""]));
   const speeds = JSON.parse(document.getElementById("speed-data").textContent);
   const within = (suite) => unique(points.filter((p) => !suite || p.suite === suite), "perturbation");
-  const overall = (suite) => (within(suite).includes("all") ? "all" : "");
-  // Open on the suite with the most perturbations, on their mean.
+  const overall = (suite) => within(suite).find((name) => name === "all" || name.startsWith("worst case ")) ?? "";
+  // Open on the suite with the most perturbations, on their mean, or on the worst case over attacks of one radius.
   chosen.suite = unique(points, "suite").sort((a, b) => within(b).length - within(a).length)[0] ?? "";
   chosen.perturbation = overall(chosen.suite);
   let order = { key: "accuracy", down: true };

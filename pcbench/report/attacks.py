@@ -1,0 +1,119 @@
+"""What a report says of attacks: can they be believed, what do they leave, and their figures."""
+
+import base64
+import io
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pcbench.analysis.answers import SYSTEM, Answers
+from pcbench.analysis.attacks import WORST, radius, read_name, robust_accuracy, worst_cases
+from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall
+from pcbench.results.load import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its file as a data URI, and what it shows."""
+
+    source: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """The attacks on one model in one suite of one run.
+
+    Attributes:
+        title: run, model, weights, data and suite.
+        verdict: the worst of the checks.
+        doubts: the checks that were not passed, in one line; empty when there are none.
+        robust: a row for each radius and timestep: what the worst of the attacks leaves, image by image.
+        checks: all of them.
+        pictures: its figures.
+    """
+
+    title: str
+    verdict: Verdict
+    doubts: str
+    robust: list[dict[str, object]]
+    checks: list[Check]
+    pictures: list[Picture]
+
+
+def stories(run: Run) -> list[Story]:
+    """A story for each model and suite with attacks."""
+    if run.records.empty or not (run.records["group"] == "attack").any():
+        return []
+    found = []
+    for system, part in run.records.groupby(SYSTEM, sort=False, observed=True):
+        if not (part["group"] == "attack").any():
+            continue
+        model, weights, data, suite = (str(name) for name in system)
+        checks = believability(part)
+        title = f"{run.directory.name}: {model} [{weights}] on {data}, suite {suite}"
+        found.append(Story(title, overall(checks), doubts(checks), _robust(part), checks, _pictures(part)))
+    return found
+
+
+def apart(found: Answers) -> Answers:
+    """The answers of a suite of attacks with each condition by itself, named with its radius, after the worst cases.
+
+    A worst case is right where every attack of its norm and radius left the image right. Answers without attacks stay
+    as they are.
+    """
+    conditions = found.conditions
+    if not (conditions["group"] == "attack").any():
+        return found
+    names, balls = [], dict[str, list[int]]()
+    for row, (name, group, size) in enumerate(
+        conditions[["perturbation", "group", "severity"]].itertuples(index=False)
+    ):
+        norm = read_name(name).norm if group == "attack" else name.rpartition("-")[2]
+        names.append(f"{name} {radius(size, norm)}" if size else name)
+        if group == "attack":
+            balls.setdefault(f"{WORST} {norm} {radius(size, norm)}", []).append(row)
+    firsts = conditions.iloc[[rows[0] for rows in balls.values()]].assign(perturbation=list(balls))
+    values = np.stack([found.values[rows].all(axis=0) for rows in balls.values()])
+    return replace(
+        found,
+        conditions=pd.concat([firsts, conditions.assign(perturbation=names)], ignore_index=True),
+        values=np.concatenate([values, found.values]),
+    )
+
+
+def _robust(records: pd.DataFrame) -> list[dict[str, object]]:
+    rows = worst_cases(robust_accuracy(records)).to_dict(orient="records")
+    return [
+        {
+            "radius": f"{row['norm']} {radius(row['epsilon'], row['norm'])}",
+            "timestep": row["timestep"],
+            "attacks": row["conditions"],
+            "all": _share(row["correct"], row["n"], row["low"], row["high"]),
+            "clean": _share(row["survived"], row["n_clean"], row["clean_low"], row["clean_high"]),
+        }
+        for row in rows
+    ]
+
+
+def _share(count: int, n: int, low: float, high: float) -> str:
+    return f"{100 * count / n:.1f} % ({count} of {n}), {100 * low:.1f} to {100 * high:.1f}" if n else "none"
+
+
+def _pictures(records: pd.DataFrame) -> list[Picture]:
+    from pcbench.figures import style
+    from pcbench.figures.adversarial import CAPTIONS, drawings
+
+    with style.style():
+        return [Picture(_data_uri(figure), CAPTIONS[name]) for name, (figure, _) in drawings(records).items()]
+
+
+def _data_uri(figure: "Figure") -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=160)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
