@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pcbench.analysis import metrics as metrics
+    from pcbench import metrics as metrics
     from pcbench.data.registry import list_data as list_data
     from pcbench.harness.run import run as run
     from pcbench.models.listing import list_models as list_models
@@ -35,7 +35,7 @@ __all__ = ["__version__", "metrics", *_HOMES]
 
 def __getattr__(name: str) -> Any:
     if name == "metrics":
-        return import_module("pcbench.analysis.metrics")
+        return import_module("pcbench.metrics")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pcbench' has no attribute {name!r}")

@@ -62,6 +62,14 @@ class Answers:
         kept = np.isin(self.images, images)
         return Answers(self.name, self.conditions, self.images[kept], self.timesteps, self.values[:, kept])
 
+    def under(self, keys: Sequence[tuple[str, float]]) -> "Answers":
+        """The same, of the given conditions (perturbation, severity) only, in their order."""
+        own = zip(self.conditions["perturbation"], self.conditions["severity"], strict=True)
+        place = {key: index for index, key in enumerate(own)}
+        rows = [place[key] for key in keys]
+        conditions = self.conditions.iloc[rows].reset_index(drop=True)
+        return Answers(self.name, conditions, self.images, self.timesteps, self.values[rows])
+
 
 def answers(records: pd.DataFrame, column: str = "correct") -> Answers:
     """The dense array of one model's records in one suite.

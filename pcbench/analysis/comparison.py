@@ -316,7 +316,7 @@ def why_no_mce(found: Answers) -> str | None:
 
 
 def _same_start(system: System, against: System) -> bool:
-    """Whether the system's first answers are right where the other's are, in every condition: nothing is asked there."""
+    """Whether the first answers of both are right on the same images in every condition: nothing is asked there."""
     return np.array_equal(system.answers.values[:, :, 0], against.answers.values[:, :, 0])
 
 

@@ -28,19 +28,18 @@ def command(
     from rich.console import Console
 
     from pcbench.analysis.runs import check_comparable, compare, open_runs
-    from pcbench.report.tables import LEGEND, overall_grid, perturbations_grid, to_rich, verdicts
+    from pcbench.report.tables import LEGEND, grids, to_rich, verdicts
 
     found, problems = open_runs(runs)
     notes = check_comparable(found, despite)
     questions = compare(found, baseline, suites)
     problems += [problem for run in found for problem in run.problems]
     console = Console()
-    for question in questions:
-        for grid in (overall_grid(question), perturbations_grid(question)):
-            if grid.rows:
-                for part in grid.fitting(console.width):
-                    console.print(to_rich(part))
-                    console.print()
+    for question, tables in grids(questions):
+        for grid in tables:
+            for part in grid.fitting(console.width):
+                console.print(to_rich(part))
+                console.print()
         for note in question.notes:
             console.print(f"note: {note}", highlight=False, soft_wrap=True)
         for line in verdicts(question):

@@ -43,6 +43,7 @@ def command(
             raise UserError(f"{paper} has no figure {name!r}; {did_you_mean(name, known)}")
     wanted = [figure for figure in wanted if not names or figure.name in names]
     if compute:
+        from pcbench.harness.progress import Display
         from pcbench.harness.run import run
 
         for figure in wanted:
@@ -62,6 +63,7 @@ def command(
                     timesteps=timesteps if timesteps is not None else figure.timesteps,
                     limit=limit,
                     seed=seed,
+                    progress=Display(),
                 )
     results = load_results(runs)
     for one in results.runs:

@@ -38,15 +38,18 @@ def command(directory: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"runs": rows, "problems": results.problems}, indent=2))
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("run", "status", "cells", "models", "suites", "data"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("run", overflow="fold")
+    for column in ("status", "models", "suites", "data"):
         table.add_column(column, overflow="fold")
-    for row, run in zip(rows, results.runs, strict=True):
-        data = f"{row['data']} ({row['images']})"
-        cells = f"{row['cells']}/{row['planned']}"
-        models = ", ".join(f"{model.name} [{model.weights}]" for model in run.info.models)
-        suites = ", ".join(suite.name for suite in run.info.suites)
-        table.add_row(*map(escape, (str(run.directory), run.info.status, cells, models, suites, data)))
+    for run in results.runs:
+        info = run.info
+        below = run.directory.relative_to(directory).as_posix()
+        status = f"{info.status}\n{len(info.cells)}/{info.planned or len(info.cells)}"
+        models = "\n".join(f"{model.name} [{model.weights}]" for model in info.models)
+        suites = "\n".join(suite.name for suite in info.suites)
+        data = f"{info.data.name}\n{info.data.n} images"
+        table.add_row(*map(escape, (directory.name if below == "." else below, status, models, suites, data)))
     Console().print(table)
     for row in rows:
         if row["status"] != "complete":

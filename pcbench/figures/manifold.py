@@ -49,7 +49,7 @@ def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
         ax.set_title(f"σ = {sigma:g}")
         ax.set_xlabel("timestep")
         style.timestep_axis(ax, sorted(table["timestep"].unique()))
-    axes[0].set_ylabel("correlation distance, relative to t = 0")
+    axes[0].set_ylabel("correlation distance,\nrelative to t = 0")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(str(records["model"].iloc[0]))
     return figure, table

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pcbench.analysis.comparison import Question
 from pcbench.figures import style
 from pcbench.figures.run import readable, slug
-from pcbench.report.tables import LEGEND, overall_grid, perturbations_grid, to_latex, to_markdown, verdicts
+from pcbench.report.tables import LEGEND, grids, to_latex, to_markdown, verdicts
 
 
 def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequence[str] = ()) -> list[Path]:
@@ -34,12 +34,12 @@ def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequ
         for question in questions
     ]
     pd.concat(errors, ignore_index=True).to_csv(files[1], index=False)
-    grids = [grid for question in questions for grid in (overall_grid(question), perturbations_grid(question))]
+    tables = [grid for _, each in grids(questions) for grid in each]
     lines = [line.strip() for question in questions for line in verdicts(question)]
     text = "# Comparison\n\n" + "".join(f"- {line}\n" for line in lines) + f"\n{LEGEND}\n\n"
     text += "".join(f"Warning: {note}.\n\n" for note in notes)
-    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in grids))
-    files[3].write_text("\n".join(to_latex(grid) for grid in grids))
+    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in tables))
+    files[3].write_text("\n".join(to_latex(grid) for grid in tables))
     with style.style():
         for question in questions:
             stem = directory / "figures" / slug(f"{question.suite}-{question.system}-against-{question.against}")

@@ -1,6 +1,6 @@
 """A comparison as tables: one form, written for the terminal, as Markdown and as LaTeX."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pcbench.analysis.comparison import OVERALL, Question
+from pcbench.analysis.comparison import Question
 
 LEGEND = (
     "Percent correct. Best timestep of a row: bold, *. In parentheses, grey: difference not significant (corrected "
@@ -66,15 +66,35 @@ class Grid:
         ]
 
 
+def grids(questions: Sequence[Question]) -> Iterator[tuple[Question, list[Grid]]]:
+    """The tables of each question; none for one that repeats the numbers of the question before it."""
+    before: Question | None = None
+    for question in questions:
+        both = [] if question.repeats(before) else [overall_grid(question), perturbations_grid(question)]
+        yield question, [grid for grid in both if grid.rows]
+        before = question
+
+
 def perturbations_grid(question: Question) -> Grid:
-    """Accuracy for each perturbation and timestep, the mean over all last, then mCE where the suite has it."""
-    table = question.table[question.table["level"].isin(["perturbation", "overall"])]
+    """Accuracy for each perturbation and timestep, the mean over all last, then mCE where the suite has it.
+
+    Where there is one perturbation (noise), there is a row for each of its strengths instead.
+    """
+    table = question.table
+    names = [*dict.fromkeys(table.loc[table["level"] == "perturbation", "perturbation"])]
+    several = len(names) > 1
+    kept = table["level"] == ("perturbation" if several else "condition")
+    parts = [
+        (str(name) if several else f"{name} {severity:g}", part)
+        for (name, severity), part in table[kept].groupby(["perturbation", "severity"], sort=False, dropna=False)
+    ]
+    if len(parts) > 1:
+        parts.append(("mean", table[table["level"] == "overall"]))
     steps = sorted(table["timestep"].unique())
     rows = []
-    names = [*dict.fromkeys(table.loc[table["level"] == "perturbation", "perturbation"])]
-    for name in [*names, OVERALL] if len(names) > 1 else names:
-        part = table[table["perturbation"] == name].set_index("timestep")
-        cells = [Cell("mean" if name == OVERALL else name)]
+    for name, rows_of in parts:
+        part = rows_of.set_index("timestep")
+        cells = [Cell(name)]
         constant = part["reference"].nunique() == 1
         cells.append(Cell(f"{part['reference'].iloc[0]:.1f}" if constant else "varies"))
         for step in steps:
@@ -83,7 +103,7 @@ def perturbations_grid(question: Question) -> Grid:
             faint = not row["significant"] and pd.notna(row["p_corrected"])
             cells.append(Cell(f"{row['accuracy']:.1f}", best=bool(row["best"]) and not flat, faint=bool(faint)))
         rows.append(cells)
-    rules = [len(names)] if len(names) > 1 else []
+    rules = [len(parts) - 1] if len(parts) > 1 else []
     found = question.corruption_errors
     if not found.empty and "mCE" in set(found["measure"]):
         mce = found[found["measure"] == "mCE"].set_index("timestep")["value"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from synthetic import Model, imagenet_c, make_run, standard_models
+from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_models
 
 from pcbench.cli.compare import command as compare
 from pcbench.cli.figures import command as figures
@@ -74,10 +74,22 @@ def test_a_damaged_file_is_named_and_the_rest_is_used(run: Path, tmp_path: Path,
     assert str(run.parent / "b" / "run.json") in result.output
 
 
-def test_compare_names_a_damaged_file_that_leaves_models_unequal(run: Path) -> None:
+def test_compare_names_a_damaged_file_and_compares_what_all_models_have(run: Path) -> None:
     name = _damage(run)
     result = CliRunner().invoke(compare, [str(run)])
-    assert isinstance(result.exception, UserError) or name in result.output
+    assert result.exit_code == 0, result.output
+    assert f"{name} is damaged" in result.output
+    assert "left out, because not all models have it: fog 1 of" in result.output
+    assert "no corruption errors: fog has severities 2, 3, 4, 5" in result.output
+
+
+def test_compare_shows_noise_by_its_strength_and_repeats_no_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", standard_models(2), {"noise": gaussian_noise()}, n=20)
+    result = CliRunner().invoke(compare, [str(run)])
+    assert result.exit_code == 0, result.output
+    for sigma in ("0", "0.25", "0.5", "0.75", "1", "2"):
+        assert result.output.count(f"gaussian-noise {sigma} ") == 1  # the baseline is the network's t = 0: one table
+    assert "dynamic against static, noise:" in result.output
 
 
 def test_an_incomplete_run_is_named_with_the_command_that_finishes_it(tmp_path: Path) -> None:
