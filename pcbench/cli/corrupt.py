@@ -15,6 +15,7 @@ import click
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random numbers.")
 @click.option("--format", "form", default="jpeg", show_default=True, help="jpeg (quality 85, as ImageNet-C) or png.")
 @click.option("--size", type=int, default=224, show_default=True, help="Side of the images of ImageNet; crop of 256.")
+@click.option("--frost-textures", type=int, default=5, show_default=True, help="5, as ImageNet-C, or all 6.")
 @click.option("--backend", default="native", show_default=True, help="native or reference.")
 @click.option("--variant", default="auto", show_default=True, help="imagenet-c, cifar-c, or auto: by the image size.")
 def command(
@@ -27,6 +28,7 @@ def command(
     seed: int,
     form: str,
     size: int,
+    frost_textures: int,
     backend: str,
     variant: str,
 ) -> None:
@@ -38,6 +40,7 @@ def command(
     """
     from pcbench.errors import UserError, did_you_mean
     from pcbench.perturbations.corruptions import BACKENDS, BENCHMARK_NAMES, NAMES, SEVERITIES
+    from pcbench.perturbations.corruptions.engine import check_frost
 
     for what, value, known in (
         *(("corruption", name, NAMES) for name in names),
@@ -50,6 +53,8 @@ def command(
     for severity in severities:
         if severity not in SEVERITIES:
             raise UserError(f"a corruption's severity is a whole number from 1 to 5, not {severity}")
+    for name in names or BENCHMARK_NAMES:
+        check_frost(name, backend, frost_textures)
     if size < 32:
         raise UserError(f"images to corrupt are at least 32 pixels wide; --size is {size}")
     if (data is None) == (preview is None):
@@ -66,6 +71,7 @@ def command(
         "seed": seed,
         "variant": variant,
         "backend": backend,
+        "frost_textures": frost_textures,
         "format": form,
     }
     _write(data, output, limit, size, settings)

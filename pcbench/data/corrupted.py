@@ -26,8 +26,11 @@ def _wanted(condition: Condition, name: str, present: Sequence[str]) -> bool:
     """Whether a copy has to answer for this condition. Raises UserError where it cannot."""
     if condition.kind != "corruption":
         return False
-    if condition.params.get("jpeg85"):
-        raise UserError(f"data {name} is a corrupted copy, stored as it was published; jpeg85 is for corrupting here")
+    for option, default in (("jpeg85", False), ("backend", "native"), ("frost_textures", 5)):
+        if condition.params.get(option, default) != default:
+            raise UserError(
+                f"data {name} is a corrupted copy, stored as it was published; {option} is for corrupting here"
+            )
     if condition.perturbation not in present:
         raise UserError(
             f"data {name} has no {condition.perturbation}; {did_you_mean(condition.perturbation, present)}"
@@ -210,7 +213,7 @@ def _open_array(path: Path) -> NDArray[np.uint8]:
     try:
         found: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
         return found
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python, whose tokeniser and parser raise what they like
         raise UserError(f"{path.name} is not a readable .npy file: {error}") from None
 
 

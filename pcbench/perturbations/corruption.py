@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
+from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Perturbation
 from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, CONSTANTS, GROUPS, NAMES, SEVERITIES
 from pcbench.suites.condition import Condition
 
 _BACKENDS = ("native", "reference")
-_KEYS = {"kind", "names", "severities", "variant", "backend", "jpeg85"}
+_KEYS = {"kind", "names", "severities", "variant", "backend", "jpeg85", "frost_textures"}
 
 
 class Corruption(Perturbation):
@@ -22,6 +23,7 @@ class Corruption(Perturbation):
     - variant: "auto" (default), "imagenet-c" or "cifar-c": the severity constants.
     - backend: "native" (default) or "reference".
     - jpeg85: true saves and loads each image as JPEG of quality 85, as the published ImageNet-C did; default false.
+    - frost_textures: 5 (default) or 6: how many textures the native frost draws from.
     """
 
     @classmethod
@@ -37,11 +39,22 @@ class Corruption(Perturbation):
         if not isinstance(jpeg85, bool):
             raise UserError(f"suite {suite}: jpeg85 is true or false, not {jpeg85!r}")
         params = {"variant": variant, "backend": backend, "jpeg85": jpeg85}
+        if "frost_textures" in table:  # absent means 5
+            params["frost_textures"] = table["frost_textures"]
         return [
             Condition(suite, "corruption", str(name), GROUPS[str(name)], float(str(severity)), params)
             for name in names
             for severity in severities
         ]
+
+    @classmethod
+    def for_model(cls, condition: Condition, model: TemporalClassifier, timesteps: int) -> list[Condition]:
+        """The condition itself. Raises UserError where frost lacks the textures that it is to draw from."""
+        from pcbench.perturbations.corruptions.engine import check_frost
+
+        params = condition.params
+        check_frost(condition.perturbation, str(params["backend"]), params.get("frost_textures", 5))
+        return [condition]
 
     def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
         """(B, H, W, 3) uint8 -> the same form, on the same device."""
@@ -57,6 +70,7 @@ class Corruption(Perturbation):
             jpeg85=bool(condition.params["jpeg85"]),
             backend=str(condition.params["backend"]),
             variant=str(condition.params["variant"]),
+            frost_textures=int(str(condition.params.get("frost_textures", 5))),
         )
 
 

@@ -13,7 +13,14 @@ from pcbench.perturbations.corruptions.export import write_copy
 from pcbench.suites.condition import Condition
 
 CLASSES = ["n01440764", "n01443537"]
-SETTINGS = {"names": ["fog", "contrast"], "severities": [1, 2], "seed": 3, "variant": "auto", "backend": "native"}
+SETTINGS = {
+    "names": ["fog", "contrast"],
+    "severities": [1, 2],
+    "seed": 3,
+    "variant": "auto",
+    "backend": "native",
+    "frost_textures": 5,
+}
 
 
 def condition(name, severity, **params):
@@ -72,8 +79,9 @@ def test_partial_copies_are_refused(tmp_path):
         data.variant(condition("snow", 1))
     with pytest.raises(UserError, match="no severity 4 of fog"):
         data.variant(condition("fog", 4))
-    with pytest.raises(UserError, match="stored as it was published"):
-        data.variant(condition("fog", 1, jpeg85=True))
+    for option in ({"jpeg85": True}, {"backend": "reference"}, {"frost_textures": 6}):
+        with pytest.raises(UserError, match="stored as it was published"):
+            data.variant(condition("fog", 1, **option))
     (tmp_path / "copy" / "fog" / "2" / CLASSES[0] / "two.png").unlink()
     with pytest.raises(UserError, match=r"partial copy: fog/2 lacks 1 of 3 images, n01440764/two\.png first"):
         data.variant(condition("fog", 2))

@@ -26,6 +26,7 @@ def corrupt(
     jpeg85: bool = False,
     backend: str = "native",
     variant: str = "auto",
+    frost_textures: int = 5,
 ) -> Images:
     """Corrupt a batch of images.
 
@@ -41,13 +42,16 @@ def corrupt(
             and whose elastic_transform and frost are not those of ImageNet-C.
         variant: the severity constants: "imagenet-c", "cifar-c", or "auto": for the native backend "cifar-c" at
             32 x 32 pixels, else "imagenet-c".
+        frost_textures: how many photographs the native frost draws from: 5, as the code that made ImageNet-C, or all 6
+            that the package `imagecorruptions` ships.
 
     Returns:
         The form, shape and device of `images`. Image i depends on (seed, ids[i], name, severity) and its own pixels
         alone: not on the batch, the order, the number of workers or the device.
 
     Raises:
-        UserError: an unknown name, backend or variant, a severity outside 1-5, or images or ids of another form.
+        UserError: an unknown name, backend or variant, a severity outside 1-5, images or ids of another form, another
+            number of textures or a texture's file missing.
     """
     _check_choice("corruption", name, NAMES)
     _check_choice("corruption backend", backend, BACKENDS)
@@ -58,6 +62,7 @@ def corrupt(
     names = [str(i) for i in (range(len(images)) if ids is None else ids)]
     if len(names) != len(images):
         raise UserError(f"{len(images)} images need {len(images)} ids, not {len(names)}")
+    check_frost(name, backend, frost_textures)
     severity = int(severity)
 
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
@@ -72,7 +77,7 @@ def corrupt(
         from pcbench.perturbations.corruptions.native import corrupt_native
 
         constants = resolve_variant(variant, *tensor.shape[1:3])
-        out = corrupt_native(tensor, name, severity, constants, seed, names)
+        out = corrupt_native(tensor, name, severity, constants, seed, names, frost_textures)
     if jpeg85:
         out = jpeg_batch(out, DISK_QUALITY)
     return out if isinstance(images, Tensor) else out.numpy()
@@ -83,6 +88,18 @@ def resolve_variant(variant: str, height: int, width: int) -> Variant:
     if variant == "auto":
         return "cifar-c" if (height, width) == (32, 32) else "imagenet-c"
     return "cifar-c" if variant == "cifar-c" else "imagenet-c"
+
+
+def check_frost(name: str, backend: str, textures: object) -> None:
+    """Raises UserError: no such number of frost textures, not with this backend, or one's file is missing."""
+    if isinstance(textures, bool) or textures not in (5, 6):
+        raise UserError(f"frost has 5 textures, as in ImageNet-C, or 6, not {textures!r}")
+    if textures == 6 and backend == "reference":
+        raise UserError("the reference backend chooses frost's textures by itself; for 6 of them use backend native")
+    if name == "frost" and backend == "native":
+        from pcbench.perturbations.corruptions.weather import check_texture_files
+
+        check_texture_files(6 if textures == 6 else 5)
 
 
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:

@@ -36,8 +36,8 @@ def write_copy(
         ids: of the images; random numbers are keyed by them, and the last part names the file.
         folders: name of each image's class folder.
         output: the folder to write to.
-        settings: "names", "severities", "seed", "variant", "backend", "format" ("jpeg", quality 85 as ImageNet-C's
-            images are, or "png", lossless), and what else identifies the copy ("data").
+        settings: "names", "severities", "seed", "variant", "backend", "frost_textures", "format" ("jpeg", quality 85
+            as ImageNet-C's images are, or "png", lossless), and what else identifies the copy ("data").
         progress: called with the number of files that are there, and of all.
 
     Returns:
@@ -69,6 +69,7 @@ def write_copy(
                         ids=keys,
                         backend=str(settings["backend"]),
                         variant=str(settings["variant"]),
+                        frost_textures=int(str(settings["frost_textures"])),
                     )
                     for i, image in zip(positions, made, strict=True):
                         file = f"{below}/{files[i]}"
@@ -118,12 +119,12 @@ def _open_journal(output: Path, settings: dict[str, object]) -> dict[str, str]:
             raise UserError(f"{output} is not empty and holds no corrupted copy; name an empty or a new folder")
         else:
             found, done = settings, {}
-    except (ValueError, KeyError, TypeError, IndexError):
+        different = [key for key in settings if found.get(key) != settings[key]]
+        done = {file: digest for file, digest in done.items() if (output / file).is_file()}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError):
         raise UserError(f"the manifest in {output} cannot be read; name another folder") from None
-    different = [key for key in settings if found.get(key) != settings[key]]
     if different:
         raise UserError(f"{output} holds a copy made with other settings ({', '.join(different)}); name another folder")
-    done = {file: digest for file, digest in done.items() if (output / file).is_file()}
     lines = [json.dumps(settings), *(json.dumps(entry) for entry in done.items())]
     _replace(journal, "".join(f"{line}\n" for line in lines).encode())
     return done

@@ -1,6 +1,7 @@
 """The native engine: which function makes which corruption, and in what portions."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -39,7 +40,15 @@ _FUNCTIONS: dict[str, Function] = {
 _PORTION_CPU, _PORTION_OTHER = 2**18, 2**25
 
 
-def corrupt_native(images: Tensor, name: str, severity: int, variant: Variant, seed: int, ids: Sequence[str]) -> Tensor:
+def corrupt_native(
+    images: Tensor,
+    name: str,
+    severity: int,
+    variant: Variant,
+    seed: int,
+    ids: Sequence[str],
+    frost_textures: int = 5,
+) -> Tensor:
     """Corrupt a batch, a few images at a time.
 
     Args:
@@ -49,10 +58,12 @@ def corrupt_native(images: Tensor, name: str, severity: int, variant: Variant, s
         variant: whose constants.
         seed: of the run.
         ids: B image ids.
+        frost_textures: how many textures frost draws from, 5 or 6.
 
     Returns:
         (B, H, W, 3) uint8 on the same device.
     """
+    function = partial(weather.frost, textures=frost_textures) if name == "frost" else _FUNCTIONS[name]
     constants = CONSTANTS[variant][name][severity - 1]
     portion = _PORTION_CPU if images.device.type == "cpu" else _PORTION_OTHER
     count = max(1, portion // max(1, images[:1].numel()))
@@ -61,6 +72,6 @@ def corrupt_native(images: Tensor, name: str, severity: int, variant: Variant, s
         for start in range(0, len(images), count):
             part = slice(start, start + count)
             draws = Draws.for_images(seed, ids[part], name, severity, images.device)
-            result = _FUNCTIONS[name](images[part].contiguous(), constants, draws)
+            result = function(images[part].contiguous(), constants, draws)
             out[part] = result if result.dtype == torch.uint8 else to_uint8(result)
     return out

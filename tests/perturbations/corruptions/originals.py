@@ -1,11 +1,14 @@
-"""ImageNet-C's random corruptions, step by step as their definition has them, with the random numbers handed in."""
+"""ImageNet-C's corruptions, step by step as their definition has them, with the random numbers handed in."""
 
 import math
+from io import BytesIO
 
 import cv2
 import numpy as np
+from PIL import Image
 from scipy.ndimage import map_coordinates
 from scipy.ndimage import zoom as scipy_zoom
+from skimage.color import hsv2rgb, rgb2hsv
 from skimage.filters import gaussian
 
 
@@ -78,6 +81,65 @@ def fog(image, c, noise):
     top = x.max()
     x = x + c[0] * plasma(noise, c[1])[: x.shape[0], : x.shape[1], None]
     return np.clip(x * top / (top + c[0]), 0, 1) * 255
+
+
+def frost(image, c, texture, top, left):
+    part = texture[top : top + image.shape[0], left : left + image.shape[1]]
+    return np.clip(c[0] * image + c[1] * part, 0, 255)
+
+
+def spatter(image, c, noise):
+    x = image.astype(np.float32) / 255
+    layer = gaussian(noise * c[1] + c[0], sigma=c[2])
+    layer[layer < c[3]] = 0
+    if c[5]:
+        mud = gaussian(np.where(layer > c[3], 1, 0).astype(np.float32), sigma=c[4])
+        mud[mud < 0.8] = 0
+        return np.clip(x * (1 - mud[..., None]) + mud[..., None] * np.array([63, 42, 20]) / 255, 0, 1) * 255
+    layer = (layer * 255).astype(np.uint8)
+    distance = cv2.distanceTransform(255 - cv2.Canny(layer, 50, 150), cv2.DIST_L2, 5)
+    distance = cv2.threshold(distance, 20, 20, cv2.THRESH_TRUNC)[1]
+    relief = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
+    relief = cv2.filter2D(relief, cv2.CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]))
+    water = layer * cv2.blur(relief, (3, 3)).astype(np.float32)
+    return np.clip(x + (water / water.max() * c[4])[..., None] * np.array([175, 238, 238]) / 255, 0, 1) * 255
+
+
+def deterministic(image, name, c):
+    """The corruptions that draw nothing, for any constants."""
+    x = image / 255.0
+    if name == "gaussian_blur":
+        x = gaussian(x, sigma=c[0], channel_axis=-1)
+    elif name == "defocus_blur":
+        line = np.arange(-8, 9)
+        disk = (line[:, None] ** 2 + line**2 <= c[0] ** 2).astype(np.float32)
+        x = cv2.filter2D(x, -1, cv2.GaussianBlur(disk / disk.sum(), (3, 3), c[1]))
+    elif name == "zoom_blur":
+        factors = np.arange(1, *c)
+        zoomed = [np.stack([clipped_zoom(x[..., k], factor) for k in range(3)], -1) for factor in factors]
+        x = (x + sum(zoomed)) / (len(factors) + 1)
+    elif name == "contrast":
+        mean = x.mean((0, 1), keepdims=True)
+        x = (x - mean) * c[0] + mean
+    else:
+        x = rgb2hsv(x)
+        if name == "brightness":
+            x[..., 2] = np.clip(x[..., 2] + c[0], 0, 1)
+        else:
+            x[..., 1] = np.clip(x[..., 1] * c[0] + c[1], 0, 1)
+        x = hsv2rgb(x)
+    return np.clip(x, 0, 1) * 255
+
+
+def through_pillow(image, name, c):
+    """pixelate and jpeg_compression."""
+    picture = Image.fromarray(image)
+    if name == "pixelate":
+        small = picture.resize((int(image.shape[1] * c[0]), int(image.shape[0] * c[0])), Image.Resampling.BOX)
+        return np.asarray(small.resize(picture.size, Image.Resampling.BOX))
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=c[0])
+    return np.asarray(Image.open(buffer))
 
 
 def snow(image, c, noise, angle):

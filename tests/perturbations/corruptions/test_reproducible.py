@@ -114,6 +114,8 @@ def test_small_images_take_the_constants_of_cifar_c(images):
         ({"images": [[0]]}, "not list"),
         ({"ids": ["a"]}, "5 images need 5 ids, not 1"),
         ({"backend": "natve"}, "did you mean native"),
+        ({"frost_textures": 7}, "5 textures, as in ImageNet-C, or 6, not 7"),
+        ({"frost_textures": 6, "backend": "reference"}, "chooses frost's textures by itself"),
         ({"variant": "cifar"}, "did you mean cifar-c"),
         ({"variant": "cifar-c", "backend": "reference"}, "ImageNet-C's constants only"),
     ],
