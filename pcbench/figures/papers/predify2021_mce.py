@@ -56,7 +56,7 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
     ax.set_ylabel("mCE(t) / mCE(0)")
     ax.set_xlabel("timestep")
     style.timestep_axis(ax, [int(t) for part in rows for t in part["timestep"]])
-    ax.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure, pd.concat(rows, ignore_index=True)
 
 
