@@ -120,6 +120,9 @@ class AttackImages(Perturbation):
         check_epsilon(condition.severity, str(params["norm"]), where, model.input_size)
         if model.num_classes < attack.classes:
             raise UserError(f"{where}: {attack.name} needs {attack.classes} classes; there are {model.num_classes}")
+        refusal = attack.refuses(condition.severity, model.input_size, _mapping(params["options"]))
+        if refusal is not None and condition.severity > 0:
+            raise UserError(f"{where}: {refusal}")
         target, offset = params.get("target"), params.get("target_offset")
         if isinstance(target, int) and target >= model.num_classes:
             raise UserError(f"{where}: target class {target} is out of range; classes are 0 to {model.num_classes - 1}")

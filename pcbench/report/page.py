@@ -11,11 +11,13 @@ import pandas as pd
 
 from pcbench import __version__
 from pcbench.analysis.comparison import OVERALL, systems
-from pcbench.analysis.runs import named_answers
+from pcbench.analysis.runs import compare, named_answers
 from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import interval, wilson
+from pcbench.errors import UserError
 from pcbench.report.attacks import apart, stories
 from pcbench.report.examples import Card, cards
+from pcbench.report.tables import verdicts
 from pcbench.results.load import Run
 
 # Tables that a run may have beside its records: file -> title. Others are called by their file.
@@ -52,6 +54,7 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
         data=_safe_json(points(runs)),
         speed_data=_safe_json(speeds),
         speeds=speeds.to_dict("records"),
+        findings=findings(runs),
         examples=_by_suite(runs),
         provenance=[provenance(run) for run in runs],
         attacks=[story for run in runs for story in stories(run)],
@@ -63,6 +66,20 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
 def _packed(script: str) -> str:
     """A script as base64 of gzip, which browsers unpack: less than half of its size."""
     return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+
+
+def findings(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Name of a run -> its plain answers, as `pcbench compare` words them. Attacks have a story of their own."""
+    found = {}
+    for run in runs:
+        try:
+            asked = compare([run])
+        except UserError:  # one model without dynamics: nothing was asked
+            continue
+        lines = [line for each in asked if "attack" not in set(each.table["group"]) for line in verdicts(each)]
+        if lines:
+            found[run.directory.name] = lines
+    return found
 
 
 def _by_suite(runs: Sequence[Run]) -> dict[str, list[Card]]:
@@ -91,7 +108,7 @@ def _safe_json(table: pd.DataFrame) -> str:
 
 
 def points(runs: Sequence[Run]) -> pd.DataFrame:
-    """A row for each suite, model, perturbation ("all": their mean, and timestep.
+    """A row for each suite, model, perturbation ("all": their mean) and timestep.
 
     A mean over attacks says nothing: a suite with attacks has the worst case over those of each radius in its place.
 

@@ -57,8 +57,7 @@ def test_names_carry_norm_variant_and_attack_and_can_be_read_back() -> None:
     assert name == "apgd-ce-l2+double@t3"
     for entry_name, entry in ATTACKS:
         for norm in entry.norms:
-            epsilon = 0.1
-            ((name, _),) = planned(network(), attack=entry_name, norm=norm, epsilons=[epsilon])
+            ((name, _),) = planned(network(), attack=entry_name, norm=norm, epsilons=[0.5])
             read = read_name(name)
             assert (read.attack, read.norm, read.role) == (entry_name, norm, entry.role)
     assert set(ROLES) == {name for name, entry in ATTACKS if entry.role != "white-box"}
@@ -87,6 +86,7 @@ def test_names_carry_norm_variant_and_attack_and_can_be_read_back() -> None:
         ({"attack": "pgd-linf", "epsilon": 1}, "no key 'epsilon'; did you mean epsilons"),
         ({"attack": "pgd-linf", "correct_through": 9}, "the run ends at t = 3"),
         ({"attack": "pgd-linf", "source": "pvgg61"}, "did you mean pvgg16"),
+        ({"attack": "pixle", "epsilons": [0.01]}, "less than one pixel for each of its 10 restarts"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(table: dict[str, object], message: str) -> None:
@@ -126,6 +126,16 @@ def test_the_run_chooses_the_gradient_and_a_comparison_keeps_its_own() -> None:
     assert AttackImages.for_model(condition, feedforward(), 0)
     (comparison,) = AttackImages.conditions("test", {**table, "gradient": "truncated"})
     assert AttackImages.for_model(comparison, Exact().eval(), 3) == []
+
+
+def test_a_truncated_run_has_the_exact_gradient_as_its_comparison() -> None:
+    table: dict[str, object] = {"kind": "attack", "attack": "fgsm", "epsilons": [0.1], "variant": "truncated"}
+    (planned,) = AttackImages.conditions("test", {**table, "gradient": "truncated"})
+    planned.params["attack_gradient"] = "truncated"  # type: ignore[index]
+    (condition,) = AttackImages.for_model(planned, network(), 3)
+    assert condition.perturbation == "fgsm+exact@t3"
+    assert condition.params["gradient"] == "exact"
+    assert AttackImages.for_model(planned, feedforward(), 0) == []
 
 
 def test_truncated_and_exact_gradients_give_different_attacks() -> None:

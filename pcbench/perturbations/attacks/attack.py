@@ -65,6 +65,7 @@ class Attack:
             image at a time, with the global random state set for it.
         minimal: whether it looks for the smallest perturbation, so that its results lie on a boundary.
         classes: the smallest number of classes that it needs.
+        refuses: why it cannot work at an epsilon, on images of a size (C, H, W), with some options; None when it can.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Attack:
     batched: bool = False
     minimal: bool = False
     classes: int = 2
+    refuses: Callable[[float, tuple[int, int, int], Mapping[str, object]], str | None] = lambda *_: None
 
     def with_options(self, given: Mapping[str, object]) -> dict[str, object]:
         """The options, the given ones before the defaults.

@@ -80,18 +80,25 @@ def _spsa(problem: Problem) -> Mapping[str, object]:
     }
 
 
-def _pixle(problem: Problem) -> Mapping[str, object]:
-    height, width = problem.images.shape[2:]
+def _pixle_refuses(epsilon: float, size: tuple[int, int, int], options: Mapping[str, object]) -> str | None:
+    _, height, width = size
     if height != width:
-        raise UserError(f"attack pixle takes square images; these have {height} x {width} pixels")
+        return f"it takes square images; these have {height} x {width} pixels"
+    if int(epsilon * height * width) // max(int(str(options["restarts"])), 1) > 0:
+        return None
+    return (
+        f"epsilon {epsilon:g} of {height * width} pixels is less than one pixel for each of its "
+        f"{options['restarts']} restarts"
+    )
+
+
+def _pixle(problem: Problem) -> Mapping[str, object]:
+    channels, height, width = problem.images.shape[1:]
+    reason = _pixle_refuses(problem.epsilon, (channels, height, width), problem.options)
+    if reason is not None:
+        raise UserError(f"attack pixle: {reason}")
     restarts = problem.integer("restarts")
-    edge = math.isqrt(int(problem.epsilon * height * width) // max(restarts, 1))
-    if edge < 1:
-        raise UserError(
-            f"attack pixle: epsilon {problem.epsilon:g} of {height * width} pixels is less than one pixel for each of "
-            f"its {restarts} restarts"
-        )
-    size = (1, edge)
+    size = (1, math.isqrt(int(problem.epsilon * height * width) // max(restarts, 1)))
     return {
         "x_dimensions": size,
         "y_dimensions": size,
@@ -211,6 +218,7 @@ for _attack in (
         {"restarts": 10, "steps": 10},
         gradients=False,
         targeted=True,
+        refuses=_pixle_refuses,
     ),
     Attack(
         "autoattack",

@@ -107,5 +107,5 @@ def test_pixle_mixes_up_rows_and_columns_and_the_adapter_takes_square_images_onl
     labels = model(images)[0].argmax(-1)
     with pytest.raises(IndexError):
         torchattacks.Pixle(model.at(0).eval(), restarts=20)(images, labels)
-    with pytest.raises(UserError, match="pixle takes square images; these have 4 x 8 pixels"):
+    with pytest.raises(UserError, match="takes square images; these have 4 x 8 pixels"):
         attack(model, images, labels, attack="pixle", epsilons=[0.5])
