@@ -6,12 +6,19 @@ from collections.abc import Iterable
 _LONGEST = 1_500  # characters of a message
 
 
-class _OneLine(Exception):  # noqa: N818 - its subclasses are the errors
-    """Says what it has to say in one line that can be printed, whatever bytes of a file are quoted in it."""
+def one_line(message: str) -> str:
+    r"""A message as one line that can be printed, whatever bytes of a file are quoted in it.
 
+    >>> one_line("no key 'a\n\x1b[2J'")
+    "no key 'a [2J'"
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+class _OneLine(Exception):  # noqa: N818 - its subclasses are the errors
     def __init__(self, message: str) -> None:
-        line = " ".join("".join(c if c.isprintable() else " " for c in message).split())
-        super().__init__(line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ...")
+        super().__init__(one_line(message))
 
 
 class UserError(_OneLine):

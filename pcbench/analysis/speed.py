@@ -11,17 +11,14 @@ COLUMNS = ["suite", "model", "timestep", "accuracy", "gmacs", "images_per_second
 
 def costs(run: Run) -> pd.DataFrame:
     """cost.csv of a run; empty where it has none, or a damaged one, which the run's problems then name."""
-    path = run.directory / COSTS
+    table = run.beside(COSTS)
     empty = pd.DataFrame(columns=["model", "weights", "timestep", "gmacs"])
-    if not path.exists():
+    if table is None:
         return empty
     try:
-        table = pd.read_csv(path)
         return table.astype({"timestep": int, "gmacs": float, "model": str})[list(empty)]
-    except (OSError, ValueError, KeyError) as error:
-        problem = f"{path} is damaged ({str(error).splitlines()[0]})"
-        if problem not in run.problems:
-            run.problems.append(problem)
+    except (ValueError, KeyError, OverflowError) as error:
+        run.note(f"{run.directory / COSTS} is damaged ({error})")
         return empty
 
 

@@ -1,15 +1,20 @@
 """Images that lie in one array."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import IO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from pcbench.data.images import Image8, ImageSet
 from pcbench.errors import UserError
+
+_MOST_COMPRESSION = 1100  # of deflate, which makes at best 1032 bytes of one
 
 
 class ArraySet(ImageSet):
@@ -66,17 +71,41 @@ class ArraySet(ImageSet):
 
 
 def read_npz(path: Path, array: str) -> NDArray[np.uint8]:
-    """An array of a .npz file; never unpickles. Raises UserError: no such file, not a .npz file, no such array."""
+    """An array of a .npz file; never unpickles, and takes memory only for what is there.
+
+    Raises:
+        UserError: no such file, not a .npz file, no such array, or one that does not fit into memory.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if array not in file:
-                raise UserError(f"{path.name} has no array {array}; it has {', '.join(sorted(file)) or 'none'}")
-            found: NDArray[np.uint8] = file[array]
-            return found
+        with ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if array not in names:
+                raise UserError(f"{path.name} has no array {array}; it has {', '.join(sorted(names)) or 'none'}")
+            entry = archive.getinfo(f"{array}.npy")
+            with archive.open(entry) as file:
+                _check_size(file, entry)
+                file.seek(0)
+                found: NDArray[np.uint8] = np.lib.format.read_array(file, allow_pickle=False)
+                return found
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
-    except (OSError, ValueError, EOFError, BadZipFile, KeyError) as error:
-        raise UserError(f"{path.name} is not a readable .npz file: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # damaged archives raise nearly anything: zlib.error, NotImplementedError, tokenize's
+        raise UserError(f"{path.name} is not a readable .npz file: {error or type(error).__name__}") from None
+
+
+def _check_size(file: IO[bytes], entry: ZipInfo) -> None:
+    """Raise ValueError where an array's header, or the archive, claims more than is there, or than memory holds."""
+    major, _ = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = header(file)
+    claimed, there = math.prod(shape) * dtype.itemsize, entry.file_size - file.tell()
+    if claimed != there or entry.file_size > _MOST_COMPRESSION * max(1, entry.compress_size):
+        raise ValueError(f"{entry.filename} is {dtype} {shape}, which is not the size of what is stored")
+    free = psutil.virtual_memory().available
+    if claimed > free:
+        raise ValueError(f"{entry.filename} needs {claimed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
 
 
 def read_image_array(path: Path, name: str, label_space: str, classes: int, split: str = "test") -> ArraySet:

@@ -14,6 +14,10 @@ from pcbench.suites.condition import Condition
 
 Image8 = NDArray[np.uint8]
 
+# Those that data sets have. Pillow knows others, one of which (PostScript) is a program that it would have interpreted.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+_MOST_PIXELS = 80_000_000  # below what Pillow warns of
+
 
 class BadImageError(UserError):
     """An image that cannot be decoded; the message names it."""
@@ -111,7 +115,9 @@ def decode_file(name: str, raw: bytes) -> Image8:
     from PIL import Image
 
     try:
-        with Image.open(BytesIO(raw)) as image:
+        with Image.open(BytesIO(raw), formats=_FORMATS) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError(f"it claims {image.width} x {image.height} pixels, more than images have")
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
         reason = str(error) or type(error).__name__

@@ -1,5 +1,6 @@
 """One batch through one model, and the records that it leaves; the same code under every engine."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pcbench.results.schema import CELL_COLUMNS
 from pcbench.suites.condition import Condition
 
 REPRESENTATIONS = "representations"
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -287,6 +289,7 @@ class Chunks:
                 if self.size == 1:
                     raise RunError("there is no memory for a single image; what was finished is kept") from None
                 self.size //= 2
+                _LOGGER.warning("memory ran out; going on with %d images at once", self.size)
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue

@@ -69,9 +69,14 @@ class Both(Progress):
 class Journal(Progress):
     """Progress for programs: a file of JSON lines, appended to, the last one telling the state.
 
-    Lines have `event` ("start", "progress", "cell", "end"), `cells`, `done`, `images_per_second`, `seconds_left` (null
-    while unknown), and for a cell its `model`, `perturbation`, `severity`, `first` and `last` (accuracy at t = 0 and
-    t = T). The file is a convenience: when it cannot be written, the run goes on without it.
+    Every line has `time` (UTC), `event`, `cells` and `done` (numbers of cells, in all and finished),
+    `images_per_second` and `seconds_left` (null while unknown); by event, further:
+    - "start": `images`, of each cell. A run that goes on appends another "start".
+    - "progress" (every 5 seconds at most) and "cell" (finished and kept): `model`, `perturbation`, `severity`, `first`
+      and `last` (accuracy at t = 0 and t = T, of the cell's images so far).
+    - "end": `ended`, which is "complete" or the name of what ended the run ("KeyboardInterrupt", "RunError"). A run
+      that was killed has no such line.
+    The file is a convenience: when it cannot be written, the run goes on without it.
 
     Args:
         path: of the file.
@@ -93,7 +98,14 @@ class Journal(Progress):
         """The sweep begins."""
         self._began = self._said = time.monotonic()
         self._cells, self._done, self._images = cells, done, images
+        self._cut()
         self._write("start", {"images": images})
+
+    def _cut(self) -> None:
+        """Drop the beginning of a line that an earlier process could not finish: killed, or on a full disk."""
+        with contextlib.suppress(OSError), self._path.open("rb+") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
 
     def batch(self, glance: Glance, images: int) -> None:
         """Some images of a cell are done."""

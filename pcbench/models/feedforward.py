@@ -73,13 +73,16 @@ def feedforward_spec(name: str, description: str, weights: tuple[Weights, ...], 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a .safetensors file, or from a pickled one by the restricted unpickler. Raises UserError."""
-    import torch
     from safetensors.torch import load_file
 
+    from pcbench.models.pickles import read_pickled
+
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # unpickling a damaged file can raise anything
-        raise UserError(f"weights {path.name} cannot be read: {str(error).splitlines()[0]}") from None
+        content = load_file(path) if path.suffix == ".safetensors" else read_pickled(path)
+    except UserError:
+        raise
+    except Exception as error:  # safetensors raises its own errors, and KeyError for a dtype that torch lacks
+        raise UserError(f"weights {path.name} cannot be read: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"weights {path.name} are not a state dict")
     return content

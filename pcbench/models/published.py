@@ -7,14 +7,13 @@ pnet_pretrained_pc{n}_{epoch}.pth               a dict with `pcoderweights`: key
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import feedback_tensors, match
+from pcbench.models.pickles import read_pickled
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
@@ -25,15 +24,7 @@ def read_published(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing, damaged, refused, or of neither layout.
     """
-    if not path.is_file():
-        raise UserError(f"no file of weights {path}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path.name} is refused, because it is damaged or holds more than tensors: {reason}") from None
-    except Exception as error:  # torch raises nearly anything on damaged files
-        raise UserError(f"{path.name} is damaged, or not a file of torch ({type(error).__name__})") from None
+    content = read_pickled(path)
     if isinstance(content, Mapping) and "pcoderweights" in content:
         content = content["pcoderweights"]
     if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):

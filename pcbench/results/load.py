@@ -1,5 +1,7 @@
 """Runs on disk as data frames: `load_results`."""
 
+import hashlib
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,10 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from pcbench.errors import UserError
+from pcbench.errors import UserError, one_line
 from pcbench.results.accuracy import accuracy_of_cells
 from pcbench.results.schema import ACCURACY_COLUMNS, RECORD_COLUMNS, RunInfo
 from pcbench.results.store import RUN_FILE, read_info
+
+_TEXT = "text"
+_KINDS = {  # numpy's kinds of dtypes -> columns of records; the others are text
+    "iuf": ("severity",),
+    "iu": ("label", "timestep", "prediction", "prediction_cumulative"),
+    "f": ("confidence", "nll"),
+    "b": ("correct",),
+}
 
 
 @dataclass(frozen=True)
@@ -45,37 +55,56 @@ class Run:
 
     def _cells(self) -> Iterator[pd.DataFrame]:
         for cell in self.info.cells.values():
-            frame = self._table(cell.file)
+            frame = self._table(cell.file, cell.sha256)
             if frame is None:
                 continue
-            lacking = [column for column in RECORD_COLUMNS if column not in frame]
-            if lacking:
-                self._say(f"{self.directory / cell.file} has no column {lacking[0]!r}; it is left out")
+            problem = _problem_of(frame)
+            if problem:
+                self.note(f"{self.directory / cell.file} {problem}; it is left out")
                 continue
             yield frame
 
     def extra(self, folder: str) -> pd.DataFrame:
         """Further tables of the cells, of one folder ("representations"); empty when there are none."""
-        files = [name for cell in self.info.cells.values() for name in cell.extra if name.startswith(f"{folder}/")]
-        frames = [frame for frame in map(self._table, files) if frame is not None]
+        files = [
+            each for cell in self.info.cells.values() for each in cell.extra.items() if each[0].startswith(f"{folder}/")
+        ]
+        frames = [frame for file, checksum in files if (frame := self._table(file, checksum)) is not None]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
-    def _table(self, file: str) -> pd.DataFrame | None:
+    def _table(self, file: str, checksum: str) -> pd.DataFrame | None:
         path = self.directory / file
-        if not path.resolve().is_relative_to(self.directory.resolve()):
-            self._say(f"{self.directory / RUN_FILE} names {file!r}, which is outside the run; it is left out")
-            return None
         try:
-            return pd.read_parquet(path)
+            if not path.resolve().is_relative_to(self.directory.resolve()):
+                self.note(f"{self.directory / RUN_FILE} names {file!r}, which is outside the run; it is left out")
+                return None
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != checksum:
+                self.note(f"{path} is damaged (its checksum is not the one in {RUN_FILE}); it is left out")
+                return None
+            return pd.read_parquet(io.BytesIO(content))
         except FileNotFoundError:
-            self._say(f"{path} is missing")
+            self.note(f"{path} is missing")
         except Exception as error:  # pyarrow raises nearly anything on a damaged file
-            self._say(f"{path} is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+            self.note(f"{path} is damaged ({str(error) or type(error).__name__}); it is left out")
         return None
 
-    def _say(self, problem: str) -> None:
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def beside(self, name: str) -> pd.DataFrame | None:
+        """A table that lies beside the records ("cost.csv"); None where there is none, or a damaged one."""
+        path = self.directory / name
+        try:
+            return pd.read_csv(path)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # pandas too
+            self.note(f"{path} is damaged ({str(error) or type(error).__name__})")
+            return None
+
+    def note(self, problem: str) -> None:
+        """Add to the problems, once."""
+        line = one_line(problem)
+        if line not in self.problems:
+            self.problems.append(line)
 
 
 @dataclass(frozen=True)
@@ -130,6 +159,25 @@ def load_results(directory: str | Path) -> Results:
     if not runs:
         raise UserError(problems[0] if problems else f"no run in {root}: no {RUN_FILE} at any depth")
     return Results(runs, problems)
+
+
+def _problem_of(frame: pd.DataFrame) -> str:
+    """What keeps a table from being records; "" when nothing does."""
+    for column in RECORD_COLUMNS:
+        if column not in frame:
+            return f"has no column {column!r}"
+        kinds = next((kinds for kinds, columns in _KINDS.items() if column in columns), _TEXT)
+        values = frame[column]
+        if values.isna().any() and column != "nll":
+            return f"has nothing in places of column {column!r}"
+        if kinds == _TEXT:
+            if not (
+                isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.infer_dtype(values) in ("string", "empty")
+            ):
+                return f"has no text in column {column!r}"
+        elif values.dtype.kind not in kinds:
+            return f"has {values.dtype} in column {column!r}"
+    return ""
 
 
 def _together(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ ACCURACY_FILE = "accuracy.csv"
 RECORDS = "records"
 _LOCK = ".lock"
 _MAX_STEM = 100
+_LOGGER = logging.getLogger(__name__)
 SHARD = re.compile(r"shard-\d+-of-\d+")
 
 
@@ -75,7 +77,7 @@ def read_info(directory: Path) -> RunInfo:
         raise UserError(f"{directory} is no run: it has no {RUN_FILE}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    found = re.search(r'"schema_version":\s*(\d+)', text)
+    found = re.search(r'"schema_version":\s*(\d{1,9})', text)
     if found and int(found[1]) > SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {found[1]}, this pcbench reads up to {SCHEMA_VERSION}: upgrade pcbench"
@@ -142,6 +144,8 @@ class RunStore:
             for stage, seconds in before.seconds.items():
                 self.add_seconds(stage, seconds)
             self.info.cells = {key: cell for key, cell in before.cells.items() if intact(self.directory, cell)}
+            for key in before.cells.keys() - self.info.cells.keys():
+                _LOGGER.warning("the records of %s are missing or damaged; they are computed again", key)
         self.save("running")
 
     def _check(self, info: RunInfo) -> None:

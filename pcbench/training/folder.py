@@ -13,12 +13,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
 from pcbench.errors import UserError
+from pcbench.models.pickles import read_pickled
 
 Row = dict[str, float | int | str]
 
@@ -41,8 +41,8 @@ class TrainingFolder:
         note = path / "training.json"
         if note.is_file():
             try:
-                found = json.loads(note.read_text())
-            except ValueError:
+                found = dict(json.loads(note.read_text(encoding="utf-8")))
+            except (ValueError, TypeError, RecursionError):
                 raise UserError(f"{note} is damaged; give another --output") from None
             for name in sorted({*wanted, *found}):
                 if wanted.get(name) != found.get(name):
@@ -61,9 +61,11 @@ class TrainingFolder:
         if not self._state.is_file():
             return None
         try:
-            state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
-            raise UserError(f"{self._state} is damaged ({type(error).__name__}); give another --output") from None
+            state = read_pickled(self._state)
+        except UserError as error:
+            raise UserError(f"{error}; give another --output") from None
+        if not isinstance(state, dict):
+            raise UserError(f"{self._state} is damaged; give another --output")
         return state
 
     def save_state(self, state: Mapping[str, object]) -> None:

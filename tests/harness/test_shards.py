@@ -176,3 +176,14 @@ def test_a_defect_leaves_a_run_that_goes_on(tmp_path: Path, suite: str, monkeypa
 def test_results_of_different_devices_are_not_mixed(suite: str) -> None:
     plan = make_plan(Request(("tiny_models:tiny",), (suite,)), torch.device("cpu"))
     assert plan.identity("images", "cuda") != plan.identity("images", "cpu") == plan.identity("images")
+
+
+def test_a_line_of_progress_that_broke_off_is_dropped_when_the_run_goes_on(tmp_path: Path, suite: str) -> None:
+    sweep(tmp_path / "run", suite)
+    path = tmp_path / "run" / "progress.jsonl"
+    whole = path.read_text()
+    path.write_text(whole + whole[:40])
+    sweep(tmp_path / "run", suite)
+    text = path.read_text()
+    assert text.startswith(whole)
+    assert [json.loads(line)["event"] for line in text[len(whole) :].splitlines()] == ["start", "end"]

@@ -125,3 +125,22 @@ def test_a_clock_that_jumps_changes_no_duration_and_no_result(
     assert_same(directory, reference)
     cells = json.loads((directory / "run.json").read_text())["cells"]
     assert all(0 <= seconds < 60 for cell in cells.values() for seconds in cell["seconds"].values())
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_write_one_directory_and_a_killed_one_leaves_no_lock(
+    tmp_path: Path, command: Callable[[str], BaseProcess]
+) -> None:
+    first = command("run")
+    wait_until(lambda: finished(tmp_path / "run") > 0, first)
+    (tmp_path / "run.said").rename(tmp_path / "first.said")
+    second = command("run")
+    assert ended(second) == 2
+    assert "is being written by another process" in (tmp_path / "run.said").read_text()
+    assert first.is_alive()
+    first.kill()
+    assert ended(first) == -signal.SIGKILL
+    assert (tmp_path / "run" / ".lock").exists()
+    assert ended(command("run")) == 0
+    assert ended(command("reference")) == 0
+    assert_same(tmp_path / "run", tmp_path / "reference")
