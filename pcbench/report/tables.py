@@ -1,5 +1,6 @@
 """A comparison as tables: one form, written for the terminal, as Markdown and as LaTeX."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -211,9 +212,11 @@ def _line(cells: Sequence[str]) -> str:
 
 def to_latex(grid: Grid) -> str:
     r"""As a LaTeX table (packages booktabs and xcolor): the best \textbf, what is not significant grey."""
+    said = [grid.title, *grid.notes, "Percent; bold: best timestep; grey: not significant"]
     lines = [
         r"\begin{table}",
-        rf"\caption{{{_escape(grid.title)}.{''.join(' ' + _escape(note) + '.' for note in grid.notes)}}}",
+        r"\centering",
+        rf"\caption{{{' '.join(f'{_escape(line)}.' for line in said)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(grid.columns) - 1)}}}",
         r"\toprule",
         _row([_escape(column) for column in grid.columns]),
@@ -241,8 +244,11 @@ _SPECIAL = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "<": "$<$",
     ">": "$>$",
+    "\N{MINUS SIGN}": "$-$",
 }
+_MINUS = re.compile(r"(?<![^\s\[(])-(?=\d)")  # of a number, not of a name
 
 
 def _escape(text: str) -> str:
+    text = _MINUS.sub("\N{MINUS SIGN}", text)
     return "".join(_SPECIAL.get(character, character) for character in text)

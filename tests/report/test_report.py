@@ -6,7 +6,9 @@ import pytest
 from click.testing import CliRunner
 from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_models
 
+from pcbench.analysis.runs import compare, open_runs
 from pcbench.cli.report import command
+from pcbench.report.tables import Cell, Grid, to_latex, verdicts
 
 FLAGS = [
     "--headless",
@@ -37,6 +39,19 @@ def test_the_page_asks_nothing_of_the_network_and_escapes_names(report: Path) ->
     assert "<script src=" not in text
     assert '<link rel="stylesheet"' not in text
     assert "<b>x" not in text
+
+
+def test_the_page_gives_the_plain_answers_and_says_that_there_are_no_pictures(report: Path) -> None:
+    text = report.read_text()
+    for question in compare(open_runs([report.parent / "a"])[0]):
+        assert f">{verdicts(question)[0]}<" in text
+    assert "None of these runs kept pictures" in text
+
+
+def test_latex_has_the_signs_of_numbers_and_leaves_names_alone() -> None:
+    text = to_latex(Grid("a-b at t = 0", ["", "difference"], [[Cell("jpeg_1-2"), Cell("-1.24 to -0.26")]]))
+    assert r"jpeg\_1-2 & $-$1.24 to $-$0.26 \\" in text
+    assert r"\caption{a-b at t = 0." in text
 
 
 @pytest.mark.browser

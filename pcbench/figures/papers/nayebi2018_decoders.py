@@ -49,7 +49,7 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
                 100 * row["accuracy"],
                 shapes[row["readout"]],
                 color=style.colour(index),
-                markerfacecolor="white",
+                markerfacecolor="none",  # decoders often agree: one must not hide another
                 markersize=4.5,
                 label=row["readout"] if index == 0 else None,
             )
