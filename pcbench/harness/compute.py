@@ -1,7 +1,7 @@
 """How models compute: how many images at once, compiled or not, in which precision. None of it decides a prediction."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pcbench.harness.evaluate import out_of_memory
+from pcbench.harness.plan import DTYPES, Plan
 from pcbench.models.base import TemporalClassifier
 
 # More images at once are no faster (measured with pefficientnet-lite0 on 2 CPU cores; on CUDA this fills the device).
@@ -24,7 +25,11 @@ _weak: Any = StorageWeakRef  # untyped in torch
 
 
 def batch_that_fits(
-    models: Sequence[tuple[TemporalClassifier, int]], device: torch.device, dtype: torch.dtype, images: int
+    models: Sequence[tuple[TemporalClassifier, int]],
+    device: torch.device,
+    dtype: torch.dtype,
+    images: int,
+    sharing: int = 1,
 ) -> int:
     """The largest batch, no larger than it is useful, that is expected to fit into half of the free memory.
 
@@ -35,6 +40,7 @@ def batch_that_fits(
         device: that they are on.
         dtype: of autocast; torch.float32 for none.
         images: number of images of the run.
+        sharing: processes that share the memory.
 
     Returns:
         1 or more.
@@ -42,7 +48,7 @@ def batch_that_fits(
     size = min(LARGEST_BATCH[device.type], images)
     for model, timesteps in models:
         needed = memory_of_one(model, timesteps, device, dtype)
-        size = min(size, int(_SHARE * free_memory(device)) // max(1, needed))
+        size = min(size, int(_SHARE * free_memory(device)) // max(1, needed * sharing))
     return max(1, size)
 
 
@@ -142,6 +148,25 @@ class Compiled:
         """See TemporalClassifier.rollout."""
         compiled = self.enabled and (timesteps, len(x)) == self._shape and not torch.is_grad_enabled()
         return (self._compiled if compiled else self._eager)(x, timesteps)
+
+
+def compile_models(
+    plan: Plan, subjects: Iterable[int], batch: int, device: torch.device, say: Callable[[str], None] = lambda _: None
+) -> Iterator[str]:
+    """Compile models of a plan, see `compile_where_it_pays`; yields what came of each.
+
+    Args:
+        plan: of the run.
+        subjects: indices of the models.
+        batch: number of images at once.
+        device: of the models.
+        say: is told what is going on.
+    """
+    for index in sorted(subjects):
+        model = plan.subjects[index].model
+        timesteps = max(cell.timesteps for cell in plan.cells if cell.subject == index)
+        say(f"compiling {model.name}")
+        yield compile_where_it_pays(model, timesteps, batch, device, DTYPES[plan.request.dtype])
 
 
 def compile_where_it_pays(

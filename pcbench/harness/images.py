@@ -4,11 +4,11 @@ import contextlib
 import itertools
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -62,7 +62,54 @@ class OnDisk:
         return np.stack([self.geometry.prepare(self.images.read(row)) for row in rows])
 
 
-Source = Prepared | OnDisk
+@dataclass(frozen=True)
+class Held:
+    """Decoded images that travel with the task."""
+
+    pixels: NDArray[np.uint8]
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """(len(rows), H, W, 3)."""
+        return self.pixels[list(rows)]
+
+
+Source = Prepared | OnDisk | Held
+
+
+class Store(Protocol):
+    """Where images of one geometry are kept."""
+
+    def read(self, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """(len(rows), H, W, 3)."""
+
+    def part(self, rows: tuple[int, ...]) -> tuple[Source, tuple[int, ...]]:
+        """What a worker needs for these rows, and their positions in it."""
+
+
+S_co = TypeVar("S_co", bound=Store, covariant=True)
+
+
+@dataclass(frozen=True)
+class View(Generic[S_co]):
+    """The images of a run as evaluation sees them; tied to no process, so that it can be sent to others.
+
+    Attributes:
+        name, ids, labels, folder: see Images.
+        images: the data set, of those images.
+        prepared: the decoded images of each geometry.
+    """
+
+    name: str
+    ids: Sequence[str]
+    labels: Sequence[int]
+    folder: Path
+    images: ImageSet
+    prepared: Mapping[Geometry, S_co]
+
+    def source(self, condition: Condition, geometry: Geometry) -> tuple[S_co | OnDisk, bool]:
+        """Where the images of a condition are read, and whether they are already perturbed."""
+        variant = self.images.variant(condition)
+        return (self.prepared[geometry], False) if variant is None else (OnDisk(variant, geometry), True)
 
 
 def _own_folder() -> tuple[Path, FileLock]:
@@ -134,10 +181,18 @@ class Images:
             self.close()
             raise UserError(f"data {images.name} has no image that can be decoded")
 
-    def source(self, condition: Condition, geometry: Geometry) -> tuple[Source, bool]:
-        """Where the images of a condition are read, and whether they are already perturbed."""
-        variant = self._set.variant(condition)
-        return (self._prepared[geometry], False) if variant is None else (OnDisk(variant, geometry), True)
+    def view(self) -> View[Prepared]:
+        """What evaluation needs of them."""
+        return View(self.name, self.ids, self.labels, self.folder, self._set, self._prepared)
+
+    def source(self, condition: Condition, geometry: Geometry) -> tuple[Prepared | OnDisk, bool]:
+        """See View."""
+        return self.view().source(condition, geometry)
+
+    @property
+    def prepared(self) -> Mapping[Geometry, Prepared]:
+        """The decoded images of each geometry."""
+        return self._prepared
 
     def close(self) -> None:
         """Remove the decoded images."""

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from pcbench.harness.evaluate import Batch, Chunks, Evaluation, Finished, Glance, evaluate_together, to_batch
-from pcbench.harness.images import Images
+from pcbench.harness.images import Images, Store, View
 from pcbench.harness.pipeline import Pipeline, Task
 from pcbench.harness.plan import DTYPES, Group, Plan
 from pcbench.perturbations.base import KINDS, Perturbation
@@ -19,6 +19,14 @@ class Observer(Protocol):
 
     def batch(self, glance: Glance, images: int) -> None:
         """`images` more images of a cell are done."""
+
+
+@dataclass(frozen=True)
+class Beat:
+    """`images` more images of a cell are done, which gets on as `glance` says."""
+
+    glance: Glance
+    images: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,18 @@ def evaluate(
     Raises:
         RunError: a model's logits are not finite, memory for not even one image, or workers that keep dying.
     """
-    chunks = Chunks(settings.batch_size)
+    with Pipeline(settings.workers, images.folder) as pipeline:
+        for event in events(plan, groups, images.view(), settings, pipeline, Chunks(settings.batch_size)):
+            if isinstance(event, Beat):
+                observer.batch(event.glance, event.images)
+            else:
+                yield event
+
+
+def events(
+    plan: Plan, groups: Sequence[Group], images: View[Store], settings: Settings, pipeline: Pipeline, chunks: Chunks
+) -> Iterator[Beat | Finished]:
+    """Evaluate groups in order; yields how they get on, and their cells. What `evaluate` and other engines share."""
     size = settings.batch_size
     starts = range(0, len(images.ids), size)
 
@@ -70,32 +89,29 @@ def evaluate(
                 part, positions = source.part(rows)
                 yield Task(part, positions, ids, None if perturbed else ahead, plan.request.seed, (rows, perturbed))
 
-    with Pipeline(settings.workers, images.folder) as pipeline:
-        stream = pipeline.stream(tasks())
-        for group in groups:
-            evaluations = [
-                Evaluation(
-                    cell, plan.subjects[cell.subject], images.name, plan.request.seed, DTYPES[plan.request.dtype]
+    stream = pipeline.stream(tasks())
+    for group in groups:
+        evaluations = [
+            Evaluation(cell, plan.subjects[cell.subject], images.name, plan.request.seed, DTYPES[plan.request.dtype])
+            for cell in group.cells
+        ]
+        for _ in starts:
+            waited = time.perf_counter()
+            task, pixels, seconds = next(stream)
+            waited = time.perf_counter() - waited
+            rows, perturbed = task.tag
+            on_device = not perturbed and not group.together and evaluations[0].perturbation.on_device
+            tensor = torch.from_numpy(pixels)
+            if on_device and settings.device.type == "cuda":
+                tensor = evaluations[0].perturbation.on_uint8(
+                    tensor.to(settings.device), list(task.ids), plan.request.seed
                 )
-                for cell in group.cells
-            ]
-            for _ in starts:
-                waited = time.perf_counter()
-                task, pixels, seconds = next(stream)
-                waited = time.perf_counter() - waited
-                rows, perturbed = task.tag
-                on_device = not perturbed and not group.together and evaluations[0].perturbation.on_device
-                tensor = torch.from_numpy(pixels)
-                if on_device and settings.device.type == "cuda":
-                    tensor = evaluations[0].perturbation.on_uint8(
-                        tensor.to(settings.device), list(task.ids), plan.request.seed
-                    )
-                batch = to_batch(tensor, [images.labels[row] for row in rows], task.ids, settings.device)
-                for evaluation in evaluations:
-                    evaluation.seconds["data"] += waited / len(evaluations)
-                    evaluation.seconds["perturbation"] += seconds / len(evaluations)
-                _through(evaluations, batch, group, chunks, observer)
-            yield from (evaluation.finished() for evaluation in evaluations)
+            batch = to_batch(tensor, [images.labels[row] for row in rows], task.ids, settings.device)
+            for evaluation in evaluations:
+                evaluation.seconds["data"] += waited / len(evaluations)
+                evaluation.seconds["perturbation"] += seconds / len(evaluations)
+            yield from _through(evaluations, batch, group, chunks)
+        yield from (evaluation.finished() for evaluation in evaluations)
 
 
 def _ahead(group: Group, device: torch.device) -> Perturbation | None:
@@ -106,11 +122,10 @@ def _ahead(group: Group, device: torch.device) -> Perturbation | None:
     return None if perturbation.on_device and device.type == "cuda" else perturbation
 
 
-def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: Chunks, observer: Observer) -> None:
+def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: Chunks) -> Iterator[Beat]:
     if group.together:
         chunks.each(batch, lambda part: evaluate_together(evaluations, part))
-        for evaluation in evaluations:
-            observer.batch(evaluation.glance(), len(batch.ids))
+        yield from (Beat(evaluation.glance(), len(batch.ids)) for evaluation in evaluations)
         return
     for evaluation in evaluations:
 
@@ -118,4 +133,4 @@ def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: 
             evaluation.answer(*evaluation.perturb(part))
 
         chunks.each(batch, work)
-        observer.batch(evaluation.glance(), len(batch.ids))
+        yield Beat(evaluation.glance(), len(batch.ids))

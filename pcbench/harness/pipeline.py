@@ -1,5 +1,6 @@
 """Perturbed images, batch by batch, made ahead of the model by worker processes."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,10 +22,11 @@ import torch
 from numpy.typing import NDArray
 
 from pcbench.errors import RunError
-from pcbench.harness.images import Prepared, Source
+from pcbench.harness.images import OnDisk, Source
 from pcbench.perturbations.base import Perturbation
 
 _RETRIES = 3
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ class Pipeline:
                     raise RunError(
                         "worker processes keep dying (out of memory?); what was finished is kept; try fewer --workers"
                     ) from None
+                _LOGGER.warning("a worker process died; it is replaced, and its images are done again")
                 self.close()
                 # in other files: a worker of the broken pool may still be writing to the old ones
                 self._slots = [slot.with_name(f"again-{failures}-{slot.name}") for slot in self._slots]
@@ -162,7 +165,7 @@ class Pipeline:
             yield task, images, seconds
 
     def _submit(self, slot: Path, task: Task) -> Future[tuple[tuple[int, ...], float]] | None:
-        if task.perturbation is None and isinstance(task.source, Prepared):
+        if task.perturbation is None and not isinstance(task.source, OnDisk):
             return None  # nothing but copying memory: a process is not worth its start
         if self._pool is None:
             # Spawned, not forked: a fork of a process with threads (torch's, CUDA's) can hang.
