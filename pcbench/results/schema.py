@@ -94,7 +94,9 @@ class RunInfo(Strict):
         compute: how, which decides nothing beyond rounding: batch size, worker processes, threads, compilation. Of the
             last time that the run was started.
         command: the words that make this run again, and go on with it. Paths are named by their last part.
-        seconds: by stage of the whole run ("models", "images", "sweep"), over all its resumptions.
+        seconds: by stage of the whole run, over all its resumptions: "models" (loading them), "images" (reading and
+            decoding), "ray" (connecting), "sweep" (of which "writing" are spent on keeping finished cells), "beside"
+            (costs and terms), "checks" (of attacks), "figures".
     """
 
     schema_version: int = SCHEMA_VERSION
