@@ -125,39 +125,47 @@ def _band_loop(
     last: Indices,
     out: npt.NDArray[np.float32],
 ) -> None:
-    """out[image, row] = sum over k in first[row]..last[row]-1 of matrix[row, k] x[image, k]; eight at a time."""
+    """out[image, row] = sum over k in first[row]..last[row]-1 of matrix[row, k] x[image, k]."""
+    steps = np.arange(matrix.shape[1])
+    straight = np.zeros_like(steps)
     for image in range(x.shape[0]):
         for row in range(matrix.shape[0]):
-            total, w = out[image, row], matrix[row]
-            total[:] = 0
-            k = first[row]
-            while k + 8 <= last[row]:
-                a, b, c, d = x[image, k], x[image, k + 1], x[image, k + 2], x[image, k + 3]
-                e, f, g, h = x[image, k + 4], x[image, k + 5], x[image, k + 6], x[image, k + 7]
-                wa, wb, wc, wd, we, wf, wg, wh = (
-                    w[k],
-                    w[k + 1],
-                    w[k + 2],
-                    w[k + 3],
-                    w[k + 4],
-                    w[k + 5],
-                    w[k + 6],
-                    w[k + 7],
-                )
-                for i in range(total.size):
-                    total[i] += (
-                        a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd + e[i] * we + f[i] * wf + g[i] * wg + h[i] * wh
-                    )
-                k += 8
-            while k + 2 <= last[row]:
-                a, b, wa, wb = x[image, k], x[image, k + 1], w[k], w[k + 1]
-                for i in range(total.size):
-                    total[i] += a[i] * wa + b[i] * wb
-                k += 2
-            if k < last[row]:
-                a, wa = x[image, k], w[k]
-                for i in range(total.size):
-                    total[i] += a[i] * wa
+            weights = matrix[row, first[row] : last[row]]
+            _weigh(x[image], first[row], steps, straight, weights, out[image, row])
+
+
+@compiled
+def _weigh(
+    lines: npt.NDArray[np.float32],
+    row: int,
+    dy: Indices,
+    dx: Indices,
+    weights: npt.NDArray[np.float32],
+    total: npt.NDArray[np.float32],
+) -> None:
+    """Set total to the sum over k of weights[k] lines[row + dy[k], dx[k]:]; eight terms a pass over it."""
+    n, taps = total.size, weights.size
+    total[:] = 0
+    k = 0
+    while k + 8 <= taps:
+        a = lines[row + dy[k], dx[k] : dx[k] + n]
+        b = lines[row + dy[k + 1], dx[k + 1] : dx[k + 1] + n]
+        c = lines[row + dy[k + 2], dx[k + 2] : dx[k + 2] + n]
+        d = lines[row + dy[k + 3], dx[k + 3] : dx[k + 3] + n]
+        e = lines[row + dy[k + 4], dx[k + 4] : dx[k + 4] + n]
+        f = lines[row + dy[k + 5], dx[k + 5] : dx[k + 5] + n]
+        g = lines[row + dy[k + 6], dx[k + 6] : dx[k + 6] + n]
+        h = lines[row + dy[k + 7], dx[k + 7] : dx[k + 7] + n]
+        wa, wb, wc, wd = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        we, wf, wg, wh = weights[k + 4], weights[k + 5], weights[k + 6], weights[k + 7]
+        for i in range(n):
+            total[i] += a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd + e[i] * we + f[i] * wf + g[i] * wg + h[i] * wh
+        k += 8
+    while k < taps:
+        a, wa = lines[row + dy[k], dx[k] : dx[k] + n], weights[k]
+        for i in range(n):
+            total[i] += a[i] * wa
+        k += 1
 
 
 # --- stencils ---
@@ -210,40 +218,7 @@ def _stencil_loop(
     weights: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
 ) -> None:
-    n, taps = out.shape[2], dy.shape[1]
     for image in range(out.shape[0]):
         which = image if dy.shape[0] > 1 else 0
-        ty, tx, w, lines = dy[which], dx[which], weights[which], x[image]
         for row in range(out.shape[1]):
-            total = out[image, row]
-            total[:] = 0
-            k = 0
-            while k + 8 <= taps:
-                a = lines[row + ty[k], tx[k] : tx[k] + n]
-                b = lines[row + ty[k + 1], tx[k + 1] : tx[k + 1] + n]
-                c = lines[row + ty[k + 2], tx[k + 2] : tx[k + 2] + n]
-                d = lines[row + ty[k + 3], tx[k + 3] : tx[k + 3] + n]
-                e = lines[row + ty[k + 4], tx[k + 4] : tx[k + 4] + n]
-                f = lines[row + ty[k + 5], tx[k + 5] : tx[k + 5] + n]
-                g = lines[row + ty[k + 6], tx[k + 6] : tx[k + 6] + n]
-                h = lines[row + ty[k + 7], tx[k + 7] : tx[k + 7] + n]
-                wa, wb, wc, wd, we, wf, wg, wh = (
-                    w[k],
-                    w[k + 1],
-                    w[k + 2],
-                    w[k + 3],
-                    w[k + 4],
-                    w[k + 5],
-                    w[k + 6],
-                    w[k + 7],
-                )
-                for i in range(n):
-                    total[i] += (
-                        a[i] * wa + b[i] * wb + c[i] * wc + d[i] * wd + e[i] * we + f[i] * wf + g[i] * wg + h[i] * wh
-                    )
-                k += 8
-            while k < taps:
-                a, wa = lines[row + ty[k], tx[k] : tx[k] + n], w[k]
-                for i in range(n):
-                    total[i] += a[i] * wa
-                k += 1
+            _weigh(x[image], row, dy[which], dx[which], weights[which], out[image, row])
