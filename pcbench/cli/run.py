@@ -80,7 +80,23 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
 @click.option(
     "--workers", type=int, metavar="N", help="Processes that perturb images; by default what suits the machine."
 )
-@click.option("--engine", default="local", show_default=True, metavar="local", help="What computes.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray",
+    help="What computes: this process, or the workers of a Ray cluster.",
+)
+@click.option(
+    "--ray-address",
+    metavar="HOST:PORT|auto",
+    help="Running Ray cluster; by default one of this machine alone, that lasts as long as the run.",
+)
+@click.option("--ray-workers", type=int, metavar="N", help="Ray workers, each with the models; by default what fits.")
+@click.option("--cpus-per-worker", type=float, metavar="C", help="Cores of each Ray worker; by default an equal share.")
+@click.option(
+    "--gpus-per-worker", type=float, metavar="G", help="GPUs for each Ray worker, 1 by default; 0.5 lets two share one."
+)
 @click.option(
     "--shard",
     metavar="I/N",
@@ -97,6 +113,14 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
 )
 @click.option("--no-figures", is_flag=True, help="Draw nothing at the end.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but notices, errors and where the results are.")
+@click.option(
+    "--log-level",
+    default="warning",
+    show_default=True,
+    metavar="debug|info|warning|error",
+    help="What to log on standard error: info says when each cell is finished, debug each batch. DIR/run.log has info "
+    "in any case.",
+)
 @click.option("--dynamics", metavar="full|no-error|no-feedback|memory-only", help="Ablation of predictive networks.")
 @click.option(
     "--feedforward",
@@ -132,7 +156,9 @@ def command(**arguments: Any) -> None:
     """
     from rich.console import Console
 
+    from pcbench.harness.log import level_of, log_to_console
     from pcbench.harness.progress import Display
+    from pcbench.harness.ray import Cluster
     from pcbench.harness.run import run
     from pcbench.results.summary import accuracy_summary
 
@@ -155,29 +181,34 @@ def command(**arguments: Any) -> None:
     options = {
         name: arguments[name] for name in ("dynamics", "feedforward", "feedback", "pc") if arguments[name] is not None
     }
-    result = run(
-        model=arguments["models"],
-        suite=arguments["suites"],
-        data=arguments["data"],
-        output=arguments["output"],
-        weights=arguments["weights"],
-        timesteps=arguments["timesteps"],
-        limit=arguments["limit"],
-        seed=arguments["seed"],
-        batch_size=arguments["batch_size"],
-        device=arguments["device"],
-        dtype=arguments["dtype"],
-        tf32=arguments["tf32"],
-        compile=arguments["compile"],
-        workers=arguments["workers"],
-        engine=arguments["engine"],
-        shard=arguments["shard"],
-        skip_bad_images=arguments["skip_bad_images"],
-        figures=not arguments["no_figures"],
-        options=options,
-        overrides=overrides,
-        progress=Display(quiet=arguments["quiet"]),
-    )
+    asked = ("ray_address", "ray_workers", "cpus_per_worker", "gpus_per_worker")
+    cluster = Cluster(*(arguments[name] for name in asked))
+    level, display = level_of(arguments["log_level"]), Display(quiet=arguments["quiet"])
+    with log_to_console(level, display.console):
+        result = run(
+            model=arguments["models"],
+            suite=arguments["suites"],
+            data=arguments["data"],
+            output=arguments["output"],
+            weights=arguments["weights"],
+            timesteps=arguments["timesteps"],
+            limit=arguments["limit"],
+            seed=arguments["seed"],
+            batch_size=arguments["batch_size"],
+            device=arguments["device"],
+            dtype=arguments["dtype"],
+            tf32=arguments["tf32"],
+            compile=arguments["compile"],
+            workers=arguments["workers"],
+            engine=arguments["engine"],
+            cluster=None if cluster == Cluster() else cluster,
+            shard=arguments["shard"],
+            skip_bad_images=arguments["skip_bad_images"],
+            figures=not arguments["no_figures"],
+            options=options,
+            overrides=overrides,
+            progress=display,
+        )
     if not arguments["quiet"]:
         checks = result.believability
         doubted = checks[checks["verdict"].isin(["failed", "suspicious"])] if len(checks) else checks

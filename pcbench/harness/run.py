@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,16 @@ import torch
 from pcbench.data.registry import choose_data
 from pcbench.errors import RunError, UserError, did_you_mean
 from pcbench.harness.beside import write_beside
-from pcbench.harness.compute import batch_that_fits, compile_where_it_pays, tf32_allowed
+from pcbench.harness.choices import batch_size_of, find_device, workers_of
+from pcbench.harness.compute import batch_that_fits, compile_models, tf32_allowed
+from pcbench.harness.evaluate import Finished
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
+from pcbench.harness.log import Log, log_to_file
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import DTYPES, Group, Plan, Request, make_plan
+from pcbench.harness.plan import DTYPES, Cell, Group, Plan, Request, make_plan
 from pcbench.harness.progress import Both, Journal, Progress, silent
+from pcbench.harness.ray import Cluster, Crew, RayEngine, connected
 from pcbench.results import provenance
 from pcbench.results.load import Results, load_results
 from pcbench.results.schema import DataInfo, RunInfo, Status, SuiteInfo
@@ -69,6 +73,7 @@ def run(
     compile: bool = False,
     workers: int | None = None,
     engine: str = "local",
+    cluster: Cluster | None = None,
     shard: str | None = None,
     skip_bad_images: bool = False,
     figures: bool = True,
@@ -96,7 +101,8 @@ def run(
         batch_size: images at once, or "auto": what half of the free memory holds, up to what is useful.
         device: "auto" (CUDA when there is one), "cpu" or "cuda".
         workers: processes that perturb images; None for what suits the machine, 0 for none.
-        engine: "local".
+        engine: "local", or "ray": workers of a Ray cluster, each with the models, evaluate groups of cells.
+        cluster: of the engine "ray"; None for one on this machine.
         shard: "2/8" for the second of eight parts, computed apart in output/shard-2-of-8; `pcbench merge` makes them
             one run.
         figures: draw the run at its end.
@@ -126,13 +132,19 @@ def run(
     )
     if engine not in ENGINES:
         raise UserError(f"no engine {engine!r}; {did_you_mean(engine, ENGINES)}")
+    if engine == "ray":
+        cluster = cluster or Cluster()
+    elif cluster is not None:
+        raise UserError("--ray-address, --ray-workers, --cpus-per-worker and --gpus-per-worker are for --engine ray")
     part = Shard.parse(shard) if shard is not None else None
     request.check()
     keep_freed_memory()
     chosen = find_device(device)
     if tf32 and chosen.type != "cuda":
         raise UserError("--tf32 is arithmetic of CUDA devices, and this run is on the CPU; leave it out")
-    size, processes = _batch_size(batch_size), _workers(workers, chosen)
+    if cluster is not None:
+        cluster.check(chosen)
+    size, processes = batch_size_of(batch_size), workers_of(workers, chosen)
     told = progress or silent()
     with told, tf32_allowed(tf32, chosen):
         clock = Clock()
@@ -154,32 +166,35 @@ def run(
         )
         try:
             clock.lap("images")
-            settings = Settings(chosen, size or _fitting(plan, chosen, len(opened.ids)), processes, compile)
-            info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
-            directory = Path(output) if output is not None else _default_output(plan, info)
-            command = command_of(request, directory, shard)
-            groups = plan.groups(plan.cells)
-            if part is not None:
-                groups, info.shard, directory = part.of(groups), str(part), part.directory(directory)
-            info.command, info.seconds = [_public(word) for word in command], clock.laps
-            info.planned = sum(len(group.cells) for group in groups)
-            with RunStore(directory) as store:
-                store.open(info)
-                _sweep(Sweep(plan, groups, opened, settings, store, told, clock), command)
-                write_beside(plan, opened, chosen, directory, told.notice)
+            with contextlib.ExitStack() as stack:
+                crew = None
+                if cluster is not None:
+                    told.say("connecting to Ray")
+                    crew = stack.enter_context(connected(cluster, chosen))
+                    processes = crew.processes(chosen) if workers is None else processes
+                    clock.lap("ray")
+                fitting = size or _fitting(plan, chosen, len(opened.ids), crew.sharing if crew is not None else 1)
+                settings = Settings(chosen, fitting, processes, compile)
+                info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
+                info.compute |= crew.recorded() if crew is not None else {}
+                directory = Path(output) if output is not None else _default_output(plan, info)
+                command = command_of(request, directory, shard, cluster)
+                groups = plan.groups(plan.cells)
+                if part is not None:
+                    groups, info.shard, directory = part.of(groups), str(part), part.directory(directory)
+                info.command, info.seconds = [_public(word) for word in command], clock.laps
+                info.planned = sum(len(group.cells) for group in groups)
+                with RunStore(directory) as store:
+                    store.open(info)
+                    with log_to_file(directory):
+                        sweep = Sweep(plan, groups, opened, settings, store, told, clock, crew)
+                        _sweep(sweep, command)
+                        return _conclude(sweep, figures)
         finally:
             opened.close()
-        results = load_results(directory)
-        from pcbench.harness.believe import write_believability  # here: SciPy's statistics take long to import
-
-        believed = write_believability(results, directory)
-        if figures:
-            told.say("drawing figures")
-            _draw(results, directory)
-    return RunResult(directory, results, believed)
 
 
-ENGINES = ("local",)
+ENGINES = ("local", "ray")
 PROGRESS_FILE = "progress.jsonl"
 
 
@@ -199,7 +214,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep works with; `groups` are those of this run or shard, finished cells included."""
+    """What a sweep works with; `groups` are those of this run or shard, finished cells included; `crew`: Ray's."""
 
     plan: Plan
     groups: list[Group]
@@ -208,11 +223,35 @@ class Sweep:
     store: RunStore
     told: Progress
     clock: Clock
+    crew: Crew | None = None
+
+    def evaluate(self, cells: list[Cell], observer: Progress) -> Iterator[Finished]:
+        """These cells, on the engine of the run."""
+
+        def notice(line: str) -> None:
+            self.told.notice(line)
+            self.store.info.notices.append(line)
+
+        groups = self.plan.groups(cells)
+        if self.crew is not None:
+            engine = RayEngine(self.crew, self.images.fingerprint, notice)
+            yield from engine(self.plan, groups, self.images, self.settings, observer)
+            return
+        if self.settings.compile and cells:
+            subjects = {cell.subject for cell in cells}
+            batch = min(self.settings.batch_size, len(self.images.ids))
+            for line in compile_models(self.plan, subjects, batch, self.settings.device, self.told.say):
+                notice(line)
+        yield from evaluate(self.plan, groups, self.images, self.settings, observer)
+
+    def lap(self, stage: str) -> None:
+        """What went by since the last lap belongs to this stage of the run."""
+        self.clock.lap(stage)
+        self.store.add_seconds(stage, self.clock.laps[stage])
 
     def finish(self, status: Status) -> None:
         """Write what is finished, and how long it took."""
-        self.clock.lap("sweep")
-        self.store.add_seconds("sweep", self.clock.laps["sweep"])
+        self.lap("sweep")
         mine = {cell.key for group in self.groups for cell in group.cells}
         self.store.finish([cell.key for cell in self.plan.cells if cell.key in mine], status)
 
@@ -225,14 +264,17 @@ def _sweep(sweep: Sweep, command: list[str]) -> None:
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(store.directory / PROGRESS_FILE))
         journal.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
-        observer = Both(told, journal)
+        log = Log()
+        log.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
+        observer = Both(told, Both(journal, log))
         try:
-            if sweep.settings.compile and left:
-                store.info.notices += _compile(sweep, {cell.subject for cell in left})
-            for cell in evaluate(sweep.plan, sweep.plan.groups(left), sweep.images, sweep.settings, observer):
+            for cell in sweep.evaluate(left, observer):
+                started = time.perf_counter()
                 store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
+                store.add_seconds("writing", time.perf_counter() - started)
                 observer.cell(cell)
         except BaseException as error:
+            log.ended(error)
             # whatever it was, what is finished is kept; a full disk must not hide the error that came first
             with contextlib.suppress(RunError):
                 sweep.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -245,6 +287,25 @@ def _sweep(sweep: Sweep, command: list[str]) -> None:
                 raise RunError(f"{error}; what was finished is kept") from None
             raise
         sweep.finish("complete")
+        log.ended()
+
+
+def _conclude(sweep: Sweep, figures: bool) -> RunResult:
+    """What is made of the records of a complete run."""
+    from pcbench.harness.believe import write_believability  # here: SciPy's statistics take long to import
+
+    directory = sweep.store.directory
+    write_beside(sweep.plan, sweep.images, sweep.settings.device, directory, sweep.told.notice)
+    sweep.lap("beside")
+    results = load_results(directory)
+    believed = write_believability(results, directory)
+    sweep.lap("checks")
+    if figures:
+        sweep.told.say("drawing figures")
+        _draw(results, directory)
+        sweep.lap("figures")
+    sweep.store.save("complete")
+    return RunResult(directory, results, believed)
 
 
 def _draw(results: Results, directory: Path) -> None:
@@ -290,7 +351,9 @@ def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) ->
     )
 
 
-def command_of(request: Request, directory: Path, shard: str | None = None) -> list[str]:
+def command_of(
+    request: Request, directory: Path, shard: str | None = None, cluster: Cluster | None = None
+) -> list[str]:
     """The words of the command that makes a run, and goes on with it."""
     words = ["pcbench", "run"]
     for name in request.models:
@@ -317,6 +380,8 @@ def command_of(request: Request, directory: Path, shard: str | None = None) -> l
         words.append("--skip-bad-images")
     if shard is not None:
         words += ["--shard", shard]
+    if cluster is not None:
+        words += cluster.words()
     return [*words, "--output", str(directory)]
 
 
@@ -335,54 +400,9 @@ def _default_output(plan: Plan, info: RunInfo) -> Path:
     return Path("runs") / f"{stem}-{info.identity[:8]}"
 
 
-def find_device(name: str) -> torch.device:
-    """The device of a name: "auto", "cpu" or "cuda". Raises UserError when it is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"no device {name!r}; {did_you_mean(name, ['auto', 'cpu', 'cuda'])}")
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise UserError("device cuda is not there (pcbench doctor says what is); use --device cpu or auto")
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
-
-
-def _fitting(plan: Plan, device: torch.device, images: int) -> int:
+def _fitting(plan: Plan, device: torch.device, images: int, sharing: int) -> int:
     longest = {cell.subject: 0 for cell in plan.cells}
     for cell in plan.cells:
         longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
     models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in longest.items()]
-    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images)
-
-
-def _compile(sweep: Sweep, subjects: set[int]) -> list[str]:
-    lines = []
-    for index in sorted(subjects):
-        model = sweep.plan.subjects[index].model
-        timesteps = max(cell.timesteps for cell in sweep.plan.cells if cell.subject == index)
-        sweep.told.say(f"compiling {model.name}")
-        batch = min(sweep.settings.batch_size, len(sweep.images.ids))
-        dtype = DTYPES[sweep.plan.request.dtype]
-        lines.append(compile_where_it_pays(model, timesteps, batch, sweep.settings.device, dtype))
-        sweep.told.notice(lines[-1])
-    return lines
-
-
-def _batch_size(value: int | str) -> int | None:
-    """The number of a --batch-size; None for auto."""
-    if value == "auto":
-        return None
-    try:
-        size = int(value)
-    except ValueError:
-        size = 0
-    if size < 1:
-        raise UserError(f"batch size is {value!r}; it is a number of images, 1 or more, or auto")
-    return size
-
-
-def _workers(value: int | None, device: torch.device) -> int:
-    if value is not None:
-        if value < 0:
-            raise UserError(f"workers is {value}; it counts processes, so 0 or more")
-        return value
-    cores = os.cpu_count() or 1
-    return min(32, max(1, cores - 1 if device.type == "cuda" else cores // 2))
+    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images, sharing)

@@ -1,5 +1,7 @@
 """Small networks for tests of the harness, found by name: `tiny_models:FUNCTION`."""
 
+import os
+import signal
 import time
 
 import torch
@@ -62,6 +64,14 @@ class Slow(Tiny):
         return super().rollout(x, timesteps)
 
 
+class Deadly(Tiny):
+    """Takes its process with it."""
+
+    def rollout(self, x: Tensor, timesteps: int) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return x
+
+
 class Stuck(Greedy):
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         raise torch.OutOfMemoryError("no memory")
@@ -92,6 +102,10 @@ def greedy() -> Greedy:
 
 def slow() -> Slow:
     return Slow()
+
+
+def deadly() -> Deadly:
+    return Deadly()
 
 
 def stuck() -> Stuck:
