@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from attacked import cell
 from rich.console import Console
 
 from pcbench.analysis.attacks import (
@@ -9,32 +10,12 @@ from pcbench.analysis.attacks import (
     main_attack,
     matrix,
     over_time,
-    read_name,
     robust_accuracy,
     successes,
     worst_cases,
 )
 from pcbench.analysis.attacks import attack_records as parsed
 from pcbench.harness.believe import robust_summary, robust_table
-
-IMAGES = "abcd"
-
-
-def cell(
-    perturbation: str, severity: float, correct: list[str], attacked: str = IMAGES, group: str = "attack"
-) -> list[dict[str, object]]:
-    """Rows of one condition: correct[t] names the images that are right at t, and an attack fools the others."""
-    rows = []
-    step = read_name(perturbation).timestep or 0
-    for t, right in enumerate(correct):
-        for image in max(attacked, IMAGES, key=len):
-            row: dict[str, object] = {"model": "m", "weights": "w", "data": "d", "suite": "s"}
-            row |= {"perturbation": perturbation, "group": group, "severity": severity, "image": image}
-            row |= {"timestep": t, "correct": image in right}
-            if group == "attack":
-                row |= {"attacked": image in attacked, "success": image in attacked and image not in correct[step]}
-            rows.append(row)
-    return rows
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from attacked import cell
 from rich.console import Console
 from synthetic import accuracy_of
-from test_attack_records import cell
 from tiny_network import Tiny, evaluate, network, task
 from torch import Tensor
 
@@ -151,7 +151,11 @@ def test_a_truncated_run_is_compared_with_the_exact_gradient() -> None:
 
 
 def test_tables_mark_attacks_in_doubt(tmp_path: Path) -> None:
-    rows = [*PGD, *cell("square@t1", 0.02, ["abcdefgh", ""], IMAGES), *cell("clean", 0.0, [IMAGES] * 2, IMAGES, "clean")]
+    rows = [
+        *PGD,
+        *cell("square@t1", 0.02, ["abcdefgh", ""], IMAGES),
+        *cell("clean", 0.0, [IMAGES] * 2, IMAGES, "clean"),
+    ]
     records = pd.DataFrame(rows)
     together = robust_table(records)
     assert set(together["doubts"]) == {"failed: Square after white-box, white-box beats gradient-free"}
