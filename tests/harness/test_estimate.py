@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcbench.cli.app import main
 from pcbench.harness.benchmark import measure
 from pcbench.harness.estimate import ModelTiming, Timings, Work, estimate
 from pcbench.harness.plan import Request
@@ -84,3 +85,35 @@ def test_an_estimate_is_within_a_factor_of_a_half_more_of_the_real_time(path: Pa
 
 def test_there_are_recorded_runs() -> None:
     assert len(list(RECORDED.glob("*.json"))) >= 1
+
+
+def ask(*words: str) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["doctor", *words])
+    return int(end.value.code or 0)
+
+
+def test_the_command_says_what_a_run_needs(suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--benchmark", "--model", "tiny_models:tiny", "--suite", suite, "--data", "samples", "--workers", "0"]
+    assert ask(*words, "--images", "50000") == 0
+    said = capsys.readouterr().out
+    assert "7 cells of 50,000 images each" in said
+    assert "of records" in said
+    assert ask(*words, "--json", "--limit", "5") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert Work.model_validate(found["work"]).images == 5
+    assert estimate(Timings.model_validate(found["timings"]), Work.model_validate(found["work"])).total > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--model", "pvgg16"], "--model describes a run to estimate; add --benchmark"),
+        (["--benchmark", "--model", "pvg16"], "did you mean pvgg16"),
+        (["--benchmark", "--images", "0"], "images is 0"),
+        (["--benchmark", "--limit", "0"], "limit is 0"),
+    ],
+)
+def test_wrong_words_are_refused(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ask(*words) == 2
+    assert says in capsys.readouterr().err
