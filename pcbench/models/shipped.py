@@ -16,6 +16,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 # file -> SHA-256
 SHIPPED: Mapping[str, str] = {
+    "convrnn-rgc-shallow-cifar-cifar10-quarter.safetensors": "1bd8e55a83c3c90218a060afbb9ada81f440efd62f83c3d862b402aadd817052",
     "hah-vgg16-cifar10-half.safetensors": "dd168e5b128ec6092f94af535594e7f9de92677d27a66ba164c3e75c031d3ed6",
     "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "a9feaa94022a10bc222bb7886fb5050475874ad233790581e3941ae90b26c4fa",
     "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "de7431b8262c2e4f57e0eff08e6fe6c56c8d7d52d632190f6b91c967b1d63527",
