@@ -31,6 +31,8 @@ def command(
     seed: int,
 ) -> None:
     """Draw the figures of PAPER (predify2021, nayebi2018, cekic2022), each as PNG, SVG, PDF and CSV."""
+    import shlex
+
     from pcbench.errors import RunError, UserError, did_you_mean
     from pcbench.figures.registry import draw, figures_of
     from pcbench.figures.run import slug
@@ -68,7 +70,9 @@ def command(
     results = load_results(runs)
     for one in results.runs:
         if one.info.status != "complete":
-            click.echo(f"warning: {one.directory} is {one.info.status}; it is drawn as far as it goes", err=True)
+            again = shlex.join(one.info.command)
+            how = f"it is drawn as far as it goes; finish it with: {again}"
+            click.echo(f"warning: {one.directory} is {one.info.status}; {how}", err=True)
     files, missing = draw(wanted, results.runs, output)
     for problem in [*results.problems, *(problem for one in results.runs for problem in one.problems)]:
         click.echo(f"warning: {problem}", err=True)

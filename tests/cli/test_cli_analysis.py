@@ -103,6 +103,7 @@ def test_an_incomplete_run_is_named_with_the_command_that_finishes_it(tmp_path: 
     for verb, arguments in (
         (report, [str(run), "--output", str(tmp_path / "page.html")]),
         (results, [str(run)]),
+        (figures, ["predify2021", "--runs", str(run), "--output", str(tmp_path / "out"), "--figure", "mce"]),
     ):
         result = CliRunner().invoke(verb, arguments)
         assert result.exit_code == 0, result.output

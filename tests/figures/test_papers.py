@@ -72,3 +72,15 @@ def test_the_noise_of_the_hah_table_is_in_the_suite_that_is_run_for_it() -> None
     from pcbench.suites.registry import load_suite
 
     assert PUBLISHED_SIGMA in {condition.severity for condition in load_suite(PLAIN[1]).conditions}
+
+
+def test_few_images_have_ratios_without_intervals_and_no_warning(tmp_path: Path) -> None:
+    suites = {"imagenet-c": imagenet_c(["fog", "snow"])}
+    run = make_run(tmp_path / "a", [Model("dynamic", 2, level=1.08)], suites, n=4)  # some resamples make no error
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = CliRunner().invoke(command, ["predify2021", "--runs", str(run), "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "out" / "mce.csv")
+    assert table["ratio"].notna().all()
+    assert table["low"].isna().all()

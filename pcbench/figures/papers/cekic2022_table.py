@@ -54,13 +54,12 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
     if data.empty:
         return None
     conditions, models = list(dict.fromkeys(data["condition"])), list(dict.fromkeys(data["model"]))
-    figure = style.canvas(style.COLUMN, 0.9 + 0.2 * len(conditions) * max(1, len(models) / 2))
+    figure = style.canvas(style.COLUMN, 0.9 + 0.14 * len(conditions) * (1 + len(models)))
     ax = figure.subplots()
     for index, model in enumerate(models):
         part = data[data["model"] == model]
-        height = np.array([conditions.index(name) for name in part["condition"]]) + 0.15 * (
-            index - (len(models) - 1) / 2
-        )
+        shift = (index - (len(models) - 1) / 2) / (1 + len(models))
+        height = np.array([conditions.index(name) for name in part["condition"]]) + shift
         reach = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
         ax.errorbar(
             part["accuracy"],

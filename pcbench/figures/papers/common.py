@@ -31,3 +31,9 @@ def errors(answers: Answers) -> tuple[Floats, Floats]:
     severities = np.array([len(each) for each in correct], dtype=float)[:, None]
     replicates = bootstrap(summed.reshape(len(summed), -1)).reshape(-1, *summed.shape[1:])
     return 1 - summed.mean(axis=0) / severities, 1 - replicates / severities
+
+
+def relative(replicates: Floats) -> Floats:
+    """Resampled errors (R, T + 1) divided by those at t = 0; NaN, and so no interval, where a resample has none."""
+    start = replicates[:, :1]
+    return np.asarray(replicates / np.where(start > 0, start, np.nan))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from pcbench.analysis.statistics import interval
 from pcbench.figures import style
-from pcbench.figures.papers.common import dynamic, errors
+from pcbench.figures.papers.common import dynamic, errors, relative
 from pcbench.figures.papers.predify2021_mce import SUITES
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.figures.run import readable
@@ -20,9 +20,9 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
     for label, answers in dynamic(runs, SUITES):
         exact, replicates = errors(answers)
         for index, name in enumerate(answers.perturbations()):
-            if (replicates[:, index, 0] == 0).any():
+            if exact[index, 0] == 0:
                 continue  # nothing can be divided by an error of 0
-            low, high = interval(replicates[:, index] / replicates[:, index, :1])
+            low, high = interval(relative(replicates[:, index]))
             rows.append(
                 pd.DataFrame(
                     {

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from pcbench.analysis.statistics import interval
 from pcbench.figures import style
-from pcbench.figures.papers.common import dynamic, errors
+from pcbench.figures.papers.common import dynamic, errors, relative
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.results.load import Run
 
@@ -24,7 +24,7 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
         exact, replicates = (each.mean(axis=-2) for each in errors(answers))
         if exact[0] == 0:
             continue  # nothing can be divided by an error of 0
-        low, high = interval(replicates / replicates[:, :1])
+        low, high = interval(relative(replicates))
         rows.append(
             pd.DataFrame(
                 {
