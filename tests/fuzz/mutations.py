@@ -108,11 +108,20 @@ _watching = False
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
     if not _watching:
         return
-    # modules that are imported late come from files; torch.fx writes the code of a traced network itself
-    source = str(getattr(arguments[0], "co_filename", "")) if event == "exec" else ""
-    foreign = event == "exec" and not source.endswith(".py") and not source.startswith("<eval_with_key>")
-    if event in _WATCHED or foreign:
+    if event in _WATCHED or (event == "exec" and not _known(arguments[0])):
         _seen.append(f"{event} {arguments!r}"[:200])
+
+
+def _known(code: object) -> bool:
+    """Whether code may run: torch.fx writes that of a traced network itself, and modules are imported late."""
+    if str(getattr(code, "co_filename", "")).startswith("<eval_with_key>"):
+        return True
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 sys.addaudithook(_audit)
@@ -139,8 +148,16 @@ def guarded() -> Iterator[None]:
         signal.signal(signal.SIGPROF, handler)
 
 
-def survive(read: Callable[[bytes], object], seeds: Sequence[bytes], count: int = COUNT) -> Counter[str]:
+def survive(
+    read: Callable[[bytes], object], seeds: Sequence[bytes], count: int = COUNT, *, modest: bool = True
+) -> Counter[str]:
     """Read mutants of files; each is read, or refused in one line. The seeds themselves must be read.
+
+    Args:
+        read: of a file's bytes.
+        seeds: valid files.
+        count: of mutants.
+        modest: refuse what claims too much before asking for memory, not because there is none.
 
     Returns:
         How many were "read", and how many "refused".
@@ -155,7 +172,7 @@ def survive(read: Callable[[bytes], object], seeds: Sequence[bytes], count: int 
                 read(content)
             except (UserError, RunError) as error:
                 outcome["refused"] += 1
-                problem = _wrong_with(str(error))
+                problem = _wrong_with(str(error), modest)
             except BaseException as error:
                 problem = f"{type(error).__name__}: {error}"
                 if isinstance(error, KeyboardInterrupt):
@@ -173,14 +190,14 @@ def survive(read: Callable[[bytes], object], seeds: Sequence[bytes], count: int 
     return outcome
 
 
-def _wrong_with(message: str) -> str:
+def _wrong_with(message: str, modest: bool) -> str:
     if not message.strip():
         return "a message that says nothing"
     if not message.isprintable():
         return f"a message that is no plain line: {message!r}"
     if len(message) > 2_000:
         return f"a message of {len(message)} characters"
-    if re.search(r"allocat|MemoryError|malloc|out of memory", message):
+    if modest and re.search(r"allocat|MemoryError|malloc|out of memory", message):
         return f"refused only when memory ran out: {message}"
     return ""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mutations import survive
 from torch import nn
 
@@ -12,6 +13,8 @@ from pcbench.models.predictive.expressions import parse_predictor
 from pcbench.models.predictive.network import PredictiveNet
 from pcbench.models.shipped import tuned_values
 from pcbench.suites.registry import read_suite
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_000)]
 
 Reading = Callable[[str, Callable[[Path], object]], Callable[[bytes], object]]
 

@@ -115,7 +115,8 @@ def test_the_progress_file_ends_with_the_state_of_the_run(tmp_path: Path, suite:
 def test_run_json_says_how_long_each_stage_took_over_all_resumptions(tmp_path: Path, suite: str) -> None:
     sweep(tmp_path / "run", suite)
     once = read_info(tmp_path / "run").seconds
-    assert set(once) == {"models", "images", "sweep"}
+    assert set(once) == {"models", "images", "sweep", "writing", "beside", "checks"}
+    assert 0 < once["writing"] < once["sweep"]
     sweep(tmp_path / "run", suite)
     twice = read_info(tmp_path / "run").seconds
     assert all(twice[stage] >= once[stage] for stage in once)
