@@ -244,6 +244,8 @@ def _gradients(probes: pd.DataFrame) -> Check:
 
 def _weaker(cells: _Cells, role: str, name: str, question: str) -> Check:
     """Attacks of a weaker kind against the main attack on the same readout and radius, transfer at its timestep."""
+    if any(own.role == role for _, _, own in cells.main_cells()):
+        return Check(name, question + " (net)", "no white-box attack in the suite", "not run")
     found = []
     for (label, epsilon), read in cells.names.items():
         if read.role != role:

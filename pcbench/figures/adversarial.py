@@ -139,7 +139,7 @@ def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
         ax.set_title(f"ε = {radius(epsilon, norm)}, n = {_range(table['n'])}")
         ax.set_xlabel("judged at t")
     axes[0].set_ylabel("attacked at t")
-    _entitle(figure, records, f"{label}: accuracy (%) of the n images right before")
+    _entitle(figure, records, f"{label}: accuracy (%) of n images right before")
     data = pd.concat(tables, ignore_index=True)
     for column in ("accuracy", "low", "high"):
         data[column] *= 100
@@ -205,7 +205,7 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     low, high = wilson(data["correct"], data["n"])
     data = data.assign(accuracy=100 * data["correct"] / data["n"], low=100 * low, high=100 * high)
     data = data.sort_values("accuracy", ascending=False, kind="stable").reset_index(drop=True)
-    figure = style.canvas(style.COLUMN * 1.2, 0.8 + 0.2 * len(data))
+    figure = style.canvas(style.COLUMN * 1.2, 1.2 + 0.2 * len(data))
     ax = figure.subplots()
     roles = dict(zip(rows["label"], rows["role"], strict=True)) | {WORST: WORST}
     for index, role in enumerate(_ROLES):

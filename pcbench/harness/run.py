@@ -372,10 +372,10 @@ def command_of(
         words.append("--tf32")
     for option, given in request.options.items():
         words += [f"--{option.replace('_', '-')}", str(given)]
-    for values in request.overrides.values():
-        for option, given in values.items():
-            flag = "corruption-backend" if option == "backend" else option.replace("_", "-")
-            words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
+    # one option may go to several kinds of perturbation
+    for option, given in dict.fromkeys(pair for values in request.overrides.values() for pair in values.items()):
+        flag = "corruption-backend" if option == "backend" else option.replace("_", "-")
+        words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
     if request.skip_bad_images:
         words.append("--skip-bad-images")
     if shard is not None:

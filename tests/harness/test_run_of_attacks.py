@@ -9,7 +9,8 @@ import pytest
 from pcbench.analysis.believability import table
 from pcbench.cli.app import main
 from pcbench.errors import UserError
-from pcbench.harness.run import RunResult, run
+from pcbench.harness.plan import Request
+from pcbench.harness.run import RunResult, command_of, run
 
 SUITE = """
 name = "attacks"
@@ -100,3 +101,10 @@ def test_a_negative_epsilon_is_one_line_and_exit_code_two(tmp_path: Path, capsys
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: suite attacks, attack pgd-linf: epsilon is -0.5")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_that_goes_on_names_each_option_once() -> None:
+    both = {kind: {"attack_gradient": "truncated"} for kind in ("attack", "attack-probe")}
+    words = command_of(Request(("m",), ("adversarial",), overrides=both), Path("out"))
+    assert words[-4:] == ["--attack-gradient", "truncated", "--output", "out"]
+    assert words.count("--attack-gradient") == 1
