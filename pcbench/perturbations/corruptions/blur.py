@@ -59,7 +59,7 @@ def motion_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """Moves along a line in a random direction within 45 degrees of the horizontal: see `motion`.
 
     The reference's loop given the same angle, to 1 grey level (the original used ImageMagick, which rounds
-    differently); mean RMSE within 1.3 % of the reference over 160 images, the spread of random angles.
+    differently); mean RMSE within 1.1 % of the original code over 80 draws, power within 8 % in every octave.
     """
     radius, deviation = constants
     angles = draws.scalars(1)[:, 0] * 90 - 45

@@ -20,7 +20,8 @@ def spatter(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     c0, c1: mean and deviation of the noise; c2: deviation of its smoothing in pixels; c3: threshold; c4: strength of
     water, or smoothing of mud. Water's outlines are found with OpenCV on the CPU, whatever the device.
 
-    The reference's steps; mean RMSE within 0.7 % of the reference over 160 images.
+    The definition given the same noise, to 1 grey level in 99.9 % of the values; mean RMSE within 2 % of the original
+    code over 160 draws, power within 3 % in every octave.
     """
     mean, deviation, width, threshold, strength, mud = constants
     liquid = draws.normal((*images.shape[1:3], 1)).mul_(deviation).add_(mean)

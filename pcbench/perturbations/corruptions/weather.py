@@ -39,8 +39,8 @@ def brightness(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
 def fog(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """Adds c0 times a random height map (diamond-square, falling off by c1 a level), and scales to the old maximum.
 
-    The definition given the same displacements, to 1 grey level in 99.9 % of the values; mean RMSE within 3 % of the
-    reference over 160 images, the spread of random maps.
+    The definition given the same displacements, to 1 grey level in 99.9 % of the values; mean RMSE within 0.5 % of the
+    original code over 2,000 maps (one map changes an image's RMSE by 15 %), power within 3 % in every octave.
     """
     amount, decay = constants
     height, width = images.shape[1:3]
@@ -117,8 +117,8 @@ def frost(images: Tensor, constants: Constants, draws: Draws, textures: int = 5)
     """c0 times the image plus c1 times a random part of one of the first five (or all six) photographs of frost.
 
     The original definition given the same texture and position, to 1 grey level (the reference enlarges textures);
-    mean RMSE within 2 % of what the definition gives over 500 draws. Single draws over 20 images spread by 6 %, since
-    some textures are twice as bright as others.
+    mean RMSE within 1 % of the definition's over 4,000 draws. One draw of 20 images spreads by 6 %, since a texture
+    can change an image twice as much as another.
     """
     keep, amount = constants
     height, width = images.shape[1:3]
@@ -171,7 +171,7 @@ def snow(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     motion; c6: how much of the image is kept from whitening.
 
     The definition given the same noise and angle, with the reference's motion blur, to 1 grey level in 99.9 %; mean
-    RMSE within 0.2 % of the reference.
+    RMSE within 0.7 % of the original code, power within 7 % in every octave.
     """
     mean, deviation, zoom, threshold, radius, spread, keep = constants
     height, width = images.shape[1:3]

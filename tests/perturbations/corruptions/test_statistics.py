@@ -15,8 +15,9 @@ from scipy.stats import chi2_contingency
 from pcbench.perturbations.corruptions import SEVERITIES, corrupt
 from pcbench.perturbations.corruptions.constants import CONSTANTS
 
-# How many times each image is corrupted anew, so that the mean over draws has a standard error of 1 % or less.
-DRAWS = {"fog": 16, "motion_blur": 2}
+# How many times each image is corrupted anew, so that the difference of two means has a standard error below 1 %. A
+# single map of fog changes an image's RMSE by 15 %.
+DRAWS = {"fog": 40, "motion_blur": 2}
 TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 
 
@@ -116,10 +117,10 @@ def test_histograms_of_noise_are_those_of_the_reference(photographs, name, sever
     assert same_histogram(ours, theirs, images) > 1e-3
 
 
-def test_histograms_tell_noise_of_a_percent_more(photographs):
+def test_histograms_tell_noise_of_four_percent_more(photographs):
     images = photographs[:6]
     generator = np.random.default_rng(0)
-    louder = np.clip(images + 255 * 0.18 * 1.01 * generator.standard_normal(images.shape), 0, 255).astype(np.uint8)
+    louder = np.clip(images + 255 * 0.18 * 1.04 * generator.standard_normal(images.shape), 0, 255).astype(np.uint8)
     assert same_histogram(louder, corrupt(images, "gaussian_noise", 3), images) < 1e-3
 
 
@@ -127,34 +128,33 @@ def test_histograms_tell_noise_of_a_percent_more(photographs):
 
 
 def spectrum(made, clean):
-    """(bands,): mean logarithm of the power of the change in rings of the plane of frequencies, an octave wide."""
+    """(6,): mean logarithm of the power of the change at 2-3, 4-7, ... 64-127 waves an image, in any direction."""
     change = (made.astype(np.float32) - clean).mean(-1)
     power = np.abs(np.fft.fft2(change)) ** 2
     frequency = np.fft.fftfreq(change.shape[-1]) * change.shape[-1]
     ring = np.log2(np.maximum(np.hypot(frequency[:, None], frequency), 1)).astype(int)
-    bands = [np.log(power[..., ring == i].mean(-1)).mean() for i in range(1, 8)]
+    bands = [np.log(power[..., ring == i].mean(-1)).mean() for i in range(1, 7)]
     return np.array(bands)
 
 
 @pytest.mark.parametrize(
-    ("name", "draws"), [("fog", 4), ("snow", 1), ("motion_blur", 2), ("glass_blur", 1), ("spatter", 2)]
+    ("name", "draws"), [("fog", 4), ("snow", 2), ("motion_blur", 2), ("glass_blur", 1), ("spatter", 2)]
 )
 def test_spectra_are_those_of_the_reference(photographs, name, draws):
     images = photographs[:10]
     ours, theirs = (spectrum(corrupted(images, name, 3, draws, backend), images) for backend in ("native", "reference"))
-    assert np.abs(ours - theirs).max() < 0.25, ours - theirs
+    assert np.abs(ours - theirs).max() < 0.15, ours - theirs
 
 
 @pytest.mark.slow
 def test_spectrum_of_elastic_transform_is_that_of_the_original(photographs):
-    images = photographs[:10]
-    ours = spectrum(corrupted(images, "elastic_transform", 3, 4), images)
-    theirs = spectrum(elastic(images, 3, 0), images)
-    assert np.abs(ours - theirs).max() < 0.25, ours - theirs
+    ours = spectrum(corrupted(photographs, "elastic_transform", 3, 12), photographs)
+    theirs = spectrum(np.stack([elastic(photographs, 3, seed) for seed in range(4)]), photographs)
+    assert np.abs(ours - theirs).max() < 0.15, ours - theirs
 
 
-def test_spectra_tell_a_severity_from_the_next(photographs):
+def test_spectra_tell_severities_apart(photographs):
     images = photographs[:10]
-    for name in ("fog", "snow", "motion_blur", "glass_blur"):
-        here, there = (spectrum(corrupted(images, name, severity, 2), images) for severity in (3, 4))
-        assert np.abs(here - there).max() > 0.25
+    for name in ("fog", "snow", "motion_blur", "glass_blur", "spatter"):
+        here, there = (spectrum(corrupted(images, name, severity, 2), images) for severity in (1, 3))
+        assert np.abs(here - there).max() > 0.3
