@@ -158,7 +158,7 @@ def command(**arguments: Any) -> None:
 
     from pcbench.harness.log import level_of, log_to_console
     from pcbench.harness.progress import Display
-    from pcbench.harness.ray import Cluster
+    from pcbench.harness.ray_cluster import Cluster
     from pcbench.harness.run import run
     from pcbench.results.summary import accuracy_summary
 

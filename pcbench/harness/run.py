@@ -23,7 +23,8 @@ from pcbench.harness.log import Log, log_to_file
 from pcbench.harness.memory import keep_freed_memory
 from pcbench.harness.plan import DTYPES, Cell, Group, Plan, Request, make_plan
 from pcbench.harness.progress import Both, Journal, Progress, silent
-from pcbench.harness.ray import Cluster, Crew, RayEngine, connected
+from pcbench.harness.ray import RayEngine
+from pcbench.harness.ray_cluster import Cluster, Crew, connected
 from pcbench.results import provenance
 from pcbench.results.load import Results, load_results
 from pcbench.results.schema import DataInfo, RunInfo, Status, SuiteInfo

@@ -16,7 +16,7 @@ from test_run import Interrupt, sweep
 from pcbench.cli.app import main
 from pcbench.errors import RunError, UserError
 from pcbench.harness.progress import Progress
-from pcbench.harness.ray import Cluster, Crew, connected, crew_of
+from pcbench.harness.ray_cluster import Cluster, Crew, connected, crew_of
 
 TWO = Cluster(workers=2, cpus=0.5)
 
@@ -104,7 +104,7 @@ def test_workers_of_other_machines_get_the_images_through_ray(
         return replace(crew_of(*arguments), far=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pcbench.harness.ray.crew_of", far)
+        patch.setattr("pcbench.harness.ray_cluster.crew_of", far)
         patch.setattr("ray.get_runtime_context", Elsewhere)
         patch.setattr("pcbench.harness.ray_worker._PIECE", 6 * 32 * 32 * 3)  # batches of 7 span pieces of 6
         sweep(tmp_path / "ray", suite, engine="ray", cluster=TWO, workers=1)
@@ -201,6 +201,8 @@ def refused(tmp_path: Path, suite: str, capsys: pytest.CaptureFixture[str]) -> C
         (["--cpus-per-worker", "inf"], "--cpus-per-worker is inf"),
         (["--ray-workers", "0"], "--ray-workers is 0"),
         (["--ray-address", "ray://head:10001"], "HOST:PORT"),
+        (["--ray-address", "127.0.0.1:1", "--data", "samples", "--quiet"], "no Ray cluster at '127.0.0.1:1'"),
+        (["--ray-address", "127.0.0.1:x", "--data", "samples", "--quiet"], "no Ray cluster at '127.0.0.1:x'"),
     ],
 )
 def test_bad_options_are_one_line(refused: Callable[..., str], words: list[str], says: str) -> None:
