@@ -166,8 +166,9 @@ def ask(system: System, against: System) -> Question:
     overall = _summary(total[0], total[1], replicates.mean(axis=1), reference.mean(axis=1), sign_flip(summed))
     parts.append(overall.assign(level="overall", perturbation=OVERALL, group=OVERALL, timestep=steps))
     table = pd.concat(parts, ignore_index=True)
-    first = _same_start(system, against) and len(ours.timesteps) > 1
-    table = _correct(table, tested=~(first & (table["timestep"] == ours.timesteps[0])).to_numpy())
+    nothing = _same_start(system, against) and len(ours.timesteps) > 1  # is asked at t = 0
+    untested = nothing & (table["timestep"] == ours.timesteps[0]).to_numpy()
+    table = _correct(table, tested=~untested)
     return Question(
         ours.name[3],
         system.label,

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 from synthetic import Model, imagenet_c, records_of
 
+import pcbench
 from pcbench.analysis import metrics
 from pcbench.analysis.alexnet import BENCHMARK, ERRORS
 from pcbench.errors import UserError
@@ -33,6 +34,13 @@ def test_the_published_table_of_resnet50_gives_its_published_mce() -> None:
     errors = {name: [1 - accuracy / 100] * 5 for name, (accuracy, _) in RESNET50.items()}
     errors |= {name: [ce / 100 * np.mean(ERRORS[name])] * 5 for name, ce in ROUNDED.items()}
     assert metrics.mce(errors) == pytest.approx(76.7, abs=0.2)  # six of its CEs are known to the percent only
+
+
+def test_metrics_are_imported_by_their_public_name() -> None:
+    from pcbench.metrics import mce
+
+    assert mce is pcbench.metrics.mce is metrics.mce
+    assert mce(ERRORS) == 100
 
 
 @pytest.mark.parametrize("name", BENCHMARK)
