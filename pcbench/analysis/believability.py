@@ -38,6 +38,8 @@ _ADVICE = {
     "exact gradient": f"gradient attacks overrate it (states are detached, or it jumps, as thresholds do): {_BLIND}",
     "iterative beats single-step": _SEARCH,
     "converged": _SEARCH,
+    "strongest white-box": "the main attack overrates the network (losses saturate where it is confident): sweep with "
+    "autoattack or apgd-ce, and report the worst case over attacks",
     "monotone in epsilon": _SEARCH,
     "breaks all at a large epsilon": f"either the attack does not work or gradients mislead it: {_BLIND}",
     "Square after white-box": f"gradients mislead: {_BLIND}, and report the worst case over attacks",
@@ -90,6 +92,7 @@ def believability(records: pd.DataFrame) -> list[Check]:
         _gradients(probes),
         _weaker(cells, "single-step", "iterative beats single-step", "images that one step breaks, many do not"),
         _doubled(cells),
+        _strongest(cells),
         _monotone(cells),
         _large(cells),
         _square(cells),
@@ -276,6 +279,20 @@ def _doubled(cells: _Cells) -> Check:
             found.append((*_net(once, doubled), _where(label, epsilon)))
     question = "images that the attack with twice the steps breaks besides (net)"
     return _worst("converged", question, found, "no attack with doubled steps in the suite", "doubled steps break")
+
+
+def _strongest(cells: _Cells) -> Check:
+    """The main attack against the other white-box attacks on the same readout and radius, such as AutoAttack."""
+    found = []
+    for (label, epsilon), read in cells.names.items():
+        partner = cells.partner(read, epsilon)
+        if read.role == "white-box" and read.variant == "" and read.label != cells.main and partner is not None:
+            net, n = _net(cells.survivors(partner, epsilon), cells.survivors(label, epsilon))
+            found.append((net, n, _where(label, epsilon)))
+    question = "images that another white-box attack breaks and the main one does not (net)"
+    return _worst(
+        "strongest white-box", question, found, "one white-box attack in each norm only", "another attack breaks"
+    )
 
 
 def _monotone(cells: _Cells) -> Check:

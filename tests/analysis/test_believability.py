@@ -38,7 +38,7 @@ def verdicts(records: pd.DataFrame) -> dict[str, Verdict]:
 
 def test_a_strong_attack_on_an_honest_network_is_believed() -> None:
     found = verdicts(evaluate(network(), TABLES, *task(32, seed=3)))
-    not_run = {"white-box beats hard-label", "white-box beats transfer"}
+    not_run = {"white-box beats hard-label", "white-box beats transfer", "strongest white-box"}
     assert {name for name, verdict in found.items() if verdict == "not run"} == not_run
     assert {name for name, verdict in found.items() if verdict == "ok"} == set(found) - not_run
 
@@ -81,6 +81,10 @@ PGD = cell("pgd-linf@t1", 0.02, ["abcdefgh", "abcd"], IMAGES)
         (cell("fgsm@t1", 0.02, ["abcdefgh", "abcdefgh"], IMAGES), "iterative beats single-step", "ok"),
         (cell("pgd-linf+double@t1", 0.02, ["abcdefgh", "a"], IMAGES), "converged", "failed"),
         (cell("pgd-linf+double@t1", 0.02, ["abcdefgh", "abcd"], IMAGES), "converged", "ok"),
+        (cell("autoattack@t1", 0.02, ["abcdefgh", ""], IMAGES), "strongest white-box", "failed"),
+        (cell("autoattack@t1", 0.02, ["abcdefgh", "ab"], IMAGES), "strongest white-box", "suspicious"),
+        (cell("autoattack@t1", 0.02, ["abcdefgh", "abcd"], IMAGES), "strongest white-box", "ok"),
+        (cell("autoattack-l2@t1", 0.02, ["abcdefgh", ""], IMAGES), "strongest white-box", "not run"),
         (cell("pgd-linf@t1", 0.04, ["abcdefgh", "abcdefgh"], IMAGES), "monotone in epsilon", "failed"),
         (cell("pgd-linf@t1", 0.04, ["abcdefgh", ""], IMAGES), "monotone in epsilon", "ok"),
         (cell("pgd-linf@t1", 0.04, ["abcdefgh", ""], IMAGES), "breaks all at a large epsilon", "not run"),
