@@ -40,8 +40,8 @@ def fog(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """Adds c0 times a random height map (diamond-square, falling off by c1 a level), and scales to the old maximum.
 
     The definition given the same displacements, to 1 grey level in 99.9 % of the values; mean RMSE within 0.5 % of the
-    original code over 2,000 maps (one map changes an image's RMSE by 15 %), power of the maps within 10 % in every octave
-    (the spread of 64).
+    original code over 2,000 maps (one map changes an image's RMSE by 15 %), power of 64 maps within 10 % in every
+    octave.
     """
     amount, decay = constants
     height, width = images.shape[1:3]
