@@ -133,6 +133,8 @@ def test_two_processes_do_not_write_one_directory_and_a_killed_one_leaves_no_loc
 ) -> None:
     first = command("run")
     wait_until(lambda: finished(tmp_path / "run") > 0, first)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGSTOP)  # it holds the directory for as long as the second one takes to start
     (tmp_path / "run.said").rename(tmp_path / "first.said")
     second = command("run")
     assert ended(second) == 2
