@@ -91,13 +91,13 @@ class Log(Progress):
         _LOGGER.info("finished %s (%s)", _name(finished.glance), parts)
 
     def ended(self, error: BaseException | None = None) -> None:
-        """The sweep is over; `error` is what broke it off."""
+        """The sweep is over; `error` is what broke it off. At level info, because the command says it itself."""
         if error is None:
             _LOGGER.info("complete")
         elif isinstance(error, UserError | RunError):
-            _LOGGER.error("broken off: %s", error)
+            _LOGGER.info("broken off: %s", error)
         else:
-            _LOGGER.error("broken off by %s", type(error).__name__)
+            _LOGGER.info("broken off by %s", type(error).__name__)
 
 
 def _name(glance: Glance) -> str:

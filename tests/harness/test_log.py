@@ -66,4 +66,4 @@ def test_what_befalls_a_run_is_logged(
     assert "memory ran out; going on with 10 images at once" in (tmp_path / "greedy" / LOG_FILE).read_text()
     with pytest.raises(RunError):
         sweep(tmp_path / "explodes", suite, "tiny_models:explodes")
-    assert "ERROR broken off: tiny_models:explodes gives" in (tmp_path / "explodes" / LOG_FILE).read_text()
+    assert "INFO broken off: tiny_models:explodes gives" in (tmp_path / "explodes" / LOG_FILE).read_text()
