@@ -281,7 +281,7 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
         TrainingFolder(tmp_path / "full", {})
     folder = TrainingFolder(tmp_path / "t", {"seed": 0, "model": "a"})
     (tmp_path / "t" / "state.pt").write_bytes(b"garbage")
-    with pytest.raises(UserError, match=r"state\.pt is damaged"):
+    with pytest.raises(UserError, match=r"state\.pt is refused, because it is damaged"):
         folder.load_state()
 
 

@@ -150,7 +150,9 @@ def test_efficientnet_lite0_is_the_public_implementation():
 def test_missing_weights_say_which_file_where_and_what_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"vgg16-397923af.pth.*downloaded from.*what runs now: --weights random"):
+    with pytest.raises(
+        UserError, match=r"vgg16-397923af.pth.*downloaded from.*what runs now: --weights .*random"
+    ):
         load_model("vgg16", "imagenet1k")
 
 
@@ -245,7 +247,7 @@ def test_the_list_of_models_says_what_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     rows = {row["name"]: row for row in list_models()}
     assert rows["efficientnet-lite0"]["at_hand"] == ["imagenet1k", "random"]
-    assert rows["pvgg16"]["at_hand"] == ["random"]
+    assert rows["pvgg16"]["at_hand"] == ["cifar10-half", "cifar10-half-published", "random"]
     assert "vgg16-397923af.pth" in rows["pvgg16"]["needs"]["imagenet1k"][0]
     assert rows["pvgg16"]["baseline"] == "vgg16"
     about = describe_model("efficientnet-lite0")
