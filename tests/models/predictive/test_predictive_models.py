@@ -150,9 +150,7 @@ def test_efficientnet_lite0_is_the_public_implementation():
 def test_missing_weights_say_which_file_where_and_what_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(
-        UserError, match=r"vgg16-397923af.pth.*downloaded from.*what runs now: --weights .*random"
-    ):
+    with pytest.raises(UserError, match=r"vgg16-397923af.pth.*downloaded from.*what runs now: --weights .*random"):
         load_model("vgg16", "imagenet1k")
 
 
