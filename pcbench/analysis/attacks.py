@@ -201,6 +201,8 @@ def worst_cases(robust: pd.DataFrame) -> pd.DataFrame:
     kept = []
     for _, rows in robust.groupby(["norm", "epsilon"], sort=True):
         own = rows.loc[rows["label"] != WORST, "timestep"]
+        if own.empty:  # attacks on the mean or the worst of timesteps are about all of them
+            own = rows["timestep"]
         for step in sorted({int(own.min()), int(own.max())}):
             here = rows[rows["timestep"] == step]
             worst = here[here["label"] == WORST]

@@ -120,10 +120,11 @@ def heat_maps(records: pd.DataFrame, label: str) -> tuple[Figure, pd.DataFrame]:
     rows = attack_records(records)
     own = rows[rows["label"] == label]
     norm = str(own["norm"].iloc[0])
-    epsilons = sorted(own["severity"].unique())
-    if len(epsilons) > _PANELS:
-        epsilons = [epsilons[int(i)] for i in np.linspace(0, len(epsilons) - 1, _PANELS).round()]
-    tables = [matrix(records, label, epsilon).assign(epsilon=epsilon) for epsilon in epsilons]
+    every = [matrix(records, label, epsilon).assign(epsilon=epsilon) for epsilon in sorted(own["severity"].unique())]
+    tables = [table for table in every if len(table)]  # attacks on the mean or the worst of timesteps have no row
+    if len(tables) > _PANELS:
+        tables = [tables[int(i)] for i in np.linspace(0, len(tables) - 1, _PANELS).round()]
+    epsilons = [table["epsilon"].iloc[0] for table in tables]
     side = 1.9
     figure = style.canvas(max(style.COLUMN, 0.7 + side * len(epsilons)), side + 0.75)
     axes = figure.subplots(1, len(epsilons), squeeze=False, sharey=True)[0]

@@ -1,5 +1,6 @@
 """What a run did and what befell it, line by line: on standard error, and in run.log of its directory."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,8 @@ def _handler(handler: logging.Handler, level: int) -> Iterator[None]:
     finally:
         _LOGGER.removeHandler(handler)
         _LOGGER.setLevel(before)
-        handler.close()
+        with contextlib.suppress(OSError):  # the run itself says that the disk is full
+            handler.close()
 
 
 @contextmanager

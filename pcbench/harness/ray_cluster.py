@@ -102,13 +102,15 @@ def connected(cluster: Cluster, device: torch.device) -> Iterator[Crew]:
     """Connect to the cluster, or start one, until the context ends. Within a connection of the caller's, use that.
 
     Raises:
-        UserError: there is no such cluster, or the workers do not fit it.
+        UserError: there is no such cluster, the caller is connected to one already, or the workers do not fit it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # asked for by nobody
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings would fill the terminal
     import ray
 
     mine = not ray.is_initialized()
+    if not mine and cluster.address not in (None, "auto"):
+        raise UserError(f"this process is connected to Ray already; leave out the address {cluster.address!r}")
     if mine:
         before = signal.getsignal(signal.SIGTERM)
         _connect(cluster.address)

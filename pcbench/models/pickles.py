@@ -1,6 +1,7 @@
 """Files that torch wrote by pickling: others' weights, and states of trainings. Read without running what they hold."""
 
 import mmap
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -23,7 +24,8 @@ def read_pickled(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"no file of weights {path}") from None
     except UnpicklingError as error:
-        reason = next(iter(str(error).strip().splitlines()), "no reason given")
-        raise UserError(f"{path.name} is refused, because it is damaged or holds more than tensors: {reason}") from None
+        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words advise to load it without restriction
+        what = f" ({named[1]})" if named else ""
+        raise UserError(f"{path.name} is refused, because it is damaged or holds more than tensors{what}") from None
     except Exception as error:  # torch raises nearly anything on damaged files
         raise UserError(f"{path.name} is damaged, or not a file of torch ({type(error).__name__})") from None

@@ -201,12 +201,26 @@ def refused(tmp_path: Path, suite: str, capsys: pytest.CaptureFixture[str]) -> C
         (["--cpus-per-worker", "inf"], "--cpus-per-worker is inf"),
         (["--ray-workers", "0"], "--ray-workers is 0"),
         (["--ray-address", "ray://head:10001"], "HOST:PORT"),
-        (["--ray-address", "127.0.0.1:1", "--data", "samples", "--quiet"], "no Ray cluster at '127.0.0.1:1'"),
-        (["--ray-address", "127.0.0.1:x", "--data", "samples", "--quiet"], "no Ray cluster at '127.0.0.1:x'"),
     ],
 )
 def test_bad_options_are_one_line(refused: Callable[..., str], words: list[str], says: str) -> None:
     assert says in refused("--engine", "ray", *words)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:x"])
+def test_an_address_without_a_cluster_is_refused(
+    refused: Callable[..., str], address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # whatever tests before this one left
+    words = ["--engine", "ray", "--ray-address", address, "--data", "samples", "--quiet"]
+    assert f"no Ray cluster at '{address}'" in refused(*words)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_of_two")
+def test_an_address_is_refused_within_another_connection(tmp_path: Path, suite: str) -> None:
+    with pytest.raises(UserError, match="connected to Ray already; leave out the address 'head:6379'"):
+        sweep(tmp_path / "run", suite, engine="ray", cluster=Cluster(address="head:6379"))
 
 
 @pytest.mark.parametrize("option", ["--ray-address=auto", "--ray-workers=2", "--cpus-per-worker=1"])
