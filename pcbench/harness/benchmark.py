@@ -12,7 +12,7 @@ import torch
 
 from pcbench.data.images import choose_positions
 from pcbench.data.registry import choose_data
-from pcbench.harness.compute import batch_that_fits, memory_of_one
+from pcbench.harness.compute import batch_for, memory_of_one
 from pcbench.harness.estimate import ModelTiming, Timings, Work
 from pcbench.harness.evaluate import Batch, Evaluation, to_batch
 from pcbench.harness.images import Images
@@ -23,9 +23,7 @@ from pcbench.results.store import parquet
 
 SAMPLE = 16  # images that are decoded
 EACH = 2  # images that each condition is tried on
-TOGETHER = (
-    8  # and each attack, which goes through the model many times: with few images it would seem slower than it is
-)
+TOGETHER = 8  # and each attack: it goes through the model many times, and few images make it seem slower than it is
 PASSES = 3  # of a model, of which the median counts
 
 
@@ -65,7 +63,7 @@ def measure(
     images = Images(data, geometries, sample, request.skip_bad_images, conditions, os.cpu_count() or 1)
     decoding = (time.perf_counter() - start) / sample if images.has_clean else 0.0
     try:
-        size = min(batch_size or _fitting(plan, device, count), count)
+        size = min(batch_size or batch_for(plan, device, count), count)
         models = {}
         for index, subject in enumerate(plan.subjects):
             say(f"timing {subject.label} with batches of {size}")
@@ -103,11 +101,6 @@ def measure(
         groups=[(_name(group), [_share(plan, cell) for cell in group.cells]) for group in groups],
     )
     return timings, work
-
-
-def _fitting(plan: Plan, device: torch.device, count: int) -> int:
-    models = [(subject.model, 2 if subject.model.has_dynamics else 0) for subject in plan.subjects]
-    return batch_that_fits(models, device, DTYPES[plan.request.dtype], count)
 
 
 def _name(group: Group) -> str:

@@ -24,6 +24,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 _weak: Any = StorageWeakRef  # untyped in torch
 
 
+def batch_for(plan: Plan, device: torch.device, images: int, sharing: int = 1) -> int:
+    """`batch_that_fits` for the models of a plan, each with the longest T that it is run for."""
+    longest = {cell.subject: 0 for cell in plan.cells}
+    for cell in plan.cells:
+        longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
+    models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in longest.items()]
+    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images, sharing)
+
+
 def batch_that_fits(
     models: Sequence[tuple[TemporalClassifier, int]],
     device: torch.device,

@@ -49,20 +49,25 @@ class Progress:
         """A cell is finished and kept."""
 
 
-class Both(Progress):
-    """Tells two."""
+class Everyone(Progress):
+    """Tells several how the sweep gets on."""
 
-    def __init__(self, one: Progress, other: Progress) -> None:
-        self._two = (one, other)
+    def __init__(self, *told: Progress) -> None:
+        self._told = told
+
+    def start(self, cells: int, done: int, images: int) -> None:
+        """The sweep begins."""
+        for each in self._told:
+            each.start(cells, done, images)
 
     def batch(self, glance: Glance, images: int) -> None:
         """Some images of a cell are done."""
-        for each in self._two:
+        for each in self._told:
             each.batch(glance, images)
 
     def cell(self, finished: Finished) -> None:
         """A cell is finished and kept."""
-        for each in self._two:
+        for each in self._told:
             each.cell(finished)
 
 

@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from pcbench.data.registry import choose_data
 from pcbench.errors import RunError, UserError, did_you_mean
 from pcbench.harness.beside import write_beside
 from pcbench.harness.choices import batch_size_of, find_device, workers_of
-from pcbench.harness.compute import batch_that_fits, compile_models, tf32_allowed
+from pcbench.harness.compute import batch_for, compile_models, tf32_allowed
 from pcbench.harness.evaluate import Finished
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.log import Log, log_to_file
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import DTYPES, Cell, Group, Plan, Request, make_plan
-from pcbench.harness.progress import Both, Journal, Progress, silent
+from pcbench.harness.plan import Cell, Group, Plan, Request, make_plan
+from pcbench.harness.progress import Everyone, Journal, Progress, silent
 from pcbench.harness.ray import RayEngine
 from pcbench.harness.ray_cluster import Cluster, Crew, connected
 from pcbench.results import provenance
@@ -174,7 +173,7 @@ def run(
                     crew = stack.enter_context(connected(cluster, chosen))
                     processes = crew.processes(chosen) if workers is None else processes
                     clock.lap("ray")
-                fitting = size or _fitting(plan, chosen, len(opened.ids), crew.sharing if crew is not None else 1)
+                fitting = size or batch_for(plan, chosen, len(opened.ids), crew.sharing if crew is not None else 1)
                 settings = Settings(chosen, fitting, processes, compile)
                 info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
                 info.compute |= crew.recorded() if crew is not None else {}
@@ -258,16 +257,14 @@ class Sweep:
 
 
 def _sweep(sweep: Sweep, command: list[str]) -> None:
-    store, told = sweep.store, sweep.told
+    store = sweep.store
     cells = [cell for group in sweep.groups for cell in group.cells]
     left = [cell for cell in cells if not store.done(cell.key)]
-    told.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(store.directory / PROGRESS_FILE))
-        journal.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
         log = Log()
-        log.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
-        observer = Both(told, Both(journal, log))
+        observer = Everyone(sweep.told, journal, log)
+        observer.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
         try:
             for cell in sweep.evaluate(left, observer):
                 started = time.perf_counter()
@@ -399,11 +396,3 @@ def _default_output(plan: Plan, info: RunInfo) -> Path:
     names = [subject.choice.spec.name for subject in plan.subjects][:2] + [suite.name for suite in plan.suites][:2]
     stem = "-".join(name.replace(":", "-").replace("/", "-") for name in names)
     return Path("runs") / f"{stem}-{info.identity[:8]}"
-
-
-def _fitting(plan: Plan, device: torch.device, images: int, sharing: int) -> int:
-    longest = {cell.subject: 0 for cell in plan.cells}
-    for cell in plan.cells:
-        longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
-    models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in longest.items()]
-    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images, sharing)

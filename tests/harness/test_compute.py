@@ -63,7 +63,7 @@ def test_a_container_s_limit_is_respected(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_automatic_batch_and_what_computed_are_recorded(
     tmp_path: Path, suite: str, batch_size: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pcbench.harness.run.batch_that_fits", lambda *arguments: 11)
+    monkeypatch.setattr("pcbench.harness.run.batch_for", lambda *arguments: 11)
     run("tiny_models:tiny", suite, "samples", tmp_path / "run", batch_size=batch_size, workers=0, figures=False)
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["compute"]
     assert recorded["batch_size"] == (11 if batch_size == "auto" else 3)
