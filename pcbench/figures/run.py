@@ -128,9 +128,9 @@ def over_time(system: Answers, reference: Answers) -> tuple[Figure, pd.DataFrame
         style.timestep_axis(ax, system.timesteps)
     _label_panels(axes, "timestep", "accuracy (%)")
     handles = [Line2D([], [], color=shade[level], marker="o", label=f"{level:g}") for level in levels]
-    handles.append(
-        Line2D([], [], color="black", linestyle=(0, (3, 2)), linewidth=0.8, label=label_of(reference, system))
-    )
+    dashed = style.fold(label_of(reference, system), 22)
+    style.make_room(figure, dashed.count("\n"))
+    handles.append(Line2D([], [], color="black", linestyle=(0, (3, 2)), linewidth=0.8, label=dashed))
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -212,7 +212,10 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
         if count > 1
         else f"{readable(pairs[0][0].perturbations()[0])}, 95 % interval"
     )
-    upper.legend()
+    if len(pairs) + len(references) > 3:  # more would cover the curves
+        style.legend_below(figure)
+    else:
+        upper.legend()
     return figure, pd.concat(rows, ignore_index=True)
 
 
@@ -247,7 +250,7 @@ def against_strength(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
     for name, ax in zip(names, axes, strict=True):
         ax.set_title(readable(name))
     _label_panels(axes, strength_name(systems[0]), "accuracy (%)")
-    figure.legend(loc="outside lower center", ncols=2)
+    style.legend_below(figure)
     return figure, pd.concat(shown, ignore_index=True)
 
 
@@ -285,7 +288,7 @@ def bars(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
     ax.set_yticks(range(len(names)), [readable(name) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel("accuracy (%), 95 % interval")
-    figure.legend(loc="outside lower center", ncols=2)
+    style.legend_below(figure)
     return figure, table
 
 

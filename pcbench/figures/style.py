@@ -114,6 +114,26 @@ def timestep_axis(axes: Axes, timesteps: Sequence[int]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
 
+def legend_below(figure: Figure) -> None:
+    """A legend of all panels below them: two columns where names are short, one where they are not; taller for it."""
+    labels = [text for ax in figure.axes for text in ax.get_legend_handles_labels()[1]]
+    longest = max((len(label) for label in labels), default=0)
+    columns = 2 if 2 * longest < 11 * figure.get_figwidth() else 1
+    lines = sum(1 + len(label) // _width(figure) for label in labels) // columns
+    make_room(figure, lines - 2)
+    figure.legend(loc="outside lower center", ncols=columns)
+
+
+def make_room(figure: Figure, lines: int) -> None:
+    """Make a figure taller by so many lines of a legend, so that its panels keep their size."""
+    figure.set_figheight(figure.get_figheight() + 0.13 * max(0, lines))
+
+
+def _width(figure: Figure) -> int:
+    """Characters of a legend's line: small print has about 15 to an inch."""
+    return max(round(11 * figure.get_figwidth()), 24)
+
+
 def fold(line: str, width: int) -> str:
     """A text of lines that are no longer than `width` where its words, options and lists allow it.
 
@@ -132,7 +152,7 @@ def fold(line: str, width: int) -> str:
 def _fold_names(figure: Figure) -> None:
     """Models' names hold their options and may be long: they must not squeeze the panels."""
     legends = [*figure.legends, *(legend for ax in figure.axes if (legend := ax.get_legend()) is not None)]
-    width = max(round(11 * figure.get_figwidth()), 24)  # characters: small print has about 15 to an inch
+    width = _width(figure)
     for text in [text for legend in legends for text in legend.get_texts()]:
         text.set_text("\n".join(fold(line, width) for line in text.get_text().split("\n")))
     if figure.get_suptitle():
