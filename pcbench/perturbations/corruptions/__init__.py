@@ -8,6 +8,16 @@ from pcbench.perturbations.corruptions.constants import (
     SEVERITIES,
     Variant,
 )
-from pcbench.perturbations.corruptions.engine import BACKENDS, corrupt
+from pcbench.perturbations.corruptions.engine import BACKENDS, corrupt, corrupt_severities
 
-__all__ = ["BACKENDS", "BENCHMARK_NAMES", "EXTRA_NAMES", "GROUPS", "NAMES", "SEVERITIES", "Variant", "corrupt"]
+__all__ = [
+    "BACKENDS",
+    "BENCHMARK_NAMES",
+    "EXTRA_NAMES",
+    "GROUPS",
+    "NAMES",
+    "SEVERITIES",
+    "Variant",
+    "corrupt",
+    "corrupt_severities",
+]

@@ -1,4 +1,4 @@
-"""The blur corruptions. Each takes (B, H, W, 3) uint8 and gives float32 on the scale 0..255."""
+"""The blur corruptions. Each takes pictures and gives (B, H, W, 3) float32 on the scale 0..255."""
 
 import math
 from functools import lru_cache
@@ -13,25 +13,26 @@ from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
 from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
 from pcbench.perturbations.corruptions.linear import smooth, stencil
+from pcbench.perturbations.corruptions.pictures import Pictures, floats
 from pcbench.perturbations.corruptions.rounding import to_uint8
 from pcbench.perturbations.corruptions.zoom import add_zoomed
 
 
-def gaussian_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def gaussian_blur(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Gaussian mean of deviation c0 pixels.
 
     Within 1 grey level of the reference in over 99.9 % of the values (0.2 % differ at all).
     """
-    return smooth(images.to(torch.float32), constants[0])
+    return smooth(pictures.of(floats), constants[0])
 
 
-def defocus_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def defocus_blur(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Mean over a disk of radius c0, whose edge is smoothed by a Gaussian of deviation c1.
 
     Within 1 grey level of the reference in over 99.9 % of the values.
     """
     kernel = disk(*constants)
-    x = images.to(torch.float32)
+    x = pictures.of(floats)
     if on_cpu(x):
         return torch.from_numpy(np.stack([cv2.filter2D(image, -1, kernel) for image in x.numpy()]))
     rows, columns = np.nonzero(kernel)
@@ -55,7 +56,7 @@ def disk(radius: float, alias_blur: float) -> npt.NDArray[np.float32]:
     return smoothed
 
 
-def motion_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def motion_blur(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Moves along a line in a random direction within 45 degrees of the horizontal: see `motion`.
 
     The reference's loop given the same angle, to 1 grey level (the original used ImageMagick, which rounds
@@ -63,7 +64,7 @@ def motion_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     """
     radius, deviation = constants
     angles = draws.scalars(1)[:, 0] * 90 - 45
-    return motion(images.to(torch.float32), radius, deviation, angles)
+    return motion(pictures.of(floats), radius, deviation, angles)
 
 
 def motion(x: Tensor, radius: float, deviation: float, angles: npt.NDArray[np.float64]) -> Tensor:
@@ -86,28 +87,38 @@ def motion(x: Tensor, radius: float, deviation: float, angles: npt.NDArray[np.fl
     return stencil(x, np.where(outside, 0, dy), np.where(outside, 0, dx), weights, "nearest")
 
 
-def zoom_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def zoom_blur(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Mean of the image and its enlargements by 1, 1 + c1, 1 + 2 c1, .. below c0.
 
     Within 1 grey level of the reference in over 99.9 % of the values (0.1 % differ at all).
     """
-    x = images.to(torch.float32)
-    factors = np.arange(1, *constants)
-    total = 2 * x  # the image itself, and its enlargement by 1
-    for factor in factors[1:].tolist():
-        add_zoomed(total, x, factor)
-    return total.div_(len(factors) + 1)
+    total, count = pictures.of(zoomed)[constants]
+    return total / count
 
 
-def glass_blur(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def zoomed(pictures: Pictures) -> dict[Constants, tuple[Tensor, int]]:
+    """For the constants of each severity, the sum of the enlarged images, and their number.
+
+    The severities of ImageNet-C have 58 enlargements, of which 23 are distinct: each is made once.
+    """
+    x = pictures.of(floats)
+    factors = [np.arange(1, *constants).tolist() for constants in pictures.severities]
+    totals = torch.stack([2 * x] * len(factors))  # the image itself, and its enlargement by 1
+    for factor in sorted({factor for each in factors for factor in each[1:]}):
+        add_zoomed(totals, [index for index, each in enumerate(factors) if factor in each], x, factor)
+    counts = [len(each) + 1 for each in factors]
+    return dict(zip(pictures.severities, zip(totals, counts, strict=True), strict=True))
+
+
+def glass_blur(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Blurs (deviation c0), copies each pixel from a random one within c1 pixels, c2 times over, and blurs again.
 
     The definition given the same offsets, to 1 grey level in 99.9 %; mean RMSE within 0.5 % of the reference.
     """
     deviation, reach, rounds = constants[0], int(constants[1]), int(constants[2])
-    x = to_uint8(smooth(images.to(torch.float32), deviation)).contiguous()
+    x = to_uint8(smooth(pictures.of(floats), deviation)).contiguous()
     for i in range(rounds):
-        x = shuffle(x, draws.words(images.shape[1:3], stream=i), reach)
+        x = shuffle(x, draws.words(x.shape[1:3], stream=i), reach)
     return smooth(x.to(torch.float32), deviation)
 
 

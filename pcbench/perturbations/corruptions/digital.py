@@ -1,4 +1,4 @@
-"""The digital corruptions. Each takes (B, H, W, 3) uint8 and gives float32 (or uint8) on the scale 0..255."""
+"""The digital corruptions. Each takes pictures and gives (B, H, W, 3) float32 (or uint8) on the scale 0..255."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,41 +8,56 @@ from torch import Tensor
 
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
-from pcbench.perturbations.corruptions.jpeg import jpeg_batch
+from pcbench.perturbations.corruptions.jpeg import through_jpeg, to_pillow
 from pcbench.perturbations.corruptions.linear import smooth
+from pcbench.perturbations.corruptions.pictures import Pictures, channels, floats, interleaved, value
 from pcbench.perturbations.corruptions.warp import sample
 
 
-def contrast(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def contrast(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Moves every value towards its channel's mean: c0 of the distance is left.
 
     Within 1 grey level of the reference in over 99.9 % of the values.
     """
     (kept,) = constants
+    return (pictures.of(floats) * kept).add_(pictures.of(means) * (1 - kept))
+
+
+def means(pictures: Pictures) -> Tensor:
+    """(B, 1, 1, 3) float32: the mean of each channel."""
+    images = pictures.images
     pixels = images.shape[1] * images.shape[2]
-    means = images.sum((1, 2), keepdim=True, dtype=torch.int64).to(torch.float32) / pixels
-    return images.to(torch.float32).mul_(kept).add_(means * (1 - kept))
+    return images.sum((1, 2), keepdim=True, dtype=torch.int64).to(torch.float32) / pixels
 
 
-def saturate(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def saturate(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Saturation of HSV times c0 plus c1; hue and value stay. Grey pixels have hue 0, so c1 > 0 makes them red.
 
     Within 1 grey level of the reference in over 99.9 % of the values.
     """
     factor, offset = constants
-    channels = [channel.to(torch.float32) for channel in images.unbind(3)]
-    value = torch.maximum(torch.maximum(channels[0], channels[1]), channels[2])
-    span = value - torch.minimum(torch.minimum(channels[0], channels[1]), channels[2])
-    saturation = (span / value.clamp(min=1)).mul_(factor).add_(offset).clamp_(0, 1)
-    drop = value * saturation  # of the lowest channel below the highest
+    top, (span, colour) = pictures.of(value), pictures.of(saturation)
+    drop = top * (colour * factor).add_(offset).clamp_(0, 1)  # of the lowest channel below the highest
     grey = span == 0
     slope = torch.where(grey, torch.zeros_like(drop), drop / span)
-    red = torch.addcmul(value, value - channels[0], slope, value=-1)
-    others = [torch.addcmul(value, value - channel, slope, value=-1) for channel in channels[1:]]
-    return torch.stack([red, *(torch.where(grey, value - drop, other) for other in others)], 3)
+    red, *others = (torch.addcmul(top, below, slope, value=-1) for below in pictures.of(shortfalls))
+    return interleaved([red, *(torch.where(grey, top - drop, other) for other in others)])
 
 
-def elastic_transform(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def saturation(pictures: Pictures) -> tuple[Tensor, Tensor]:
+    """How far the lowest channel lies below the highest, in grey levels, and S of HSV: (B, H, W) float32 each."""
+    top = pictures.of(value)
+    red, green, blue = pictures.of(channels)
+    span = top - torch.minimum(torch.minimum(red, green), blue)
+    return span, span / top.clamp(min=1)
+
+
+def shortfalls(pictures: Pictures) -> list[Tensor]:
+    """How far each channel lies below the highest: (B, H, W) float32 each."""
+    return [pictures.of(value) - channel for channel in pictures.of(channels)]
+
+
+def elastic_transform(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """A random affine map (three points each move by up to c2), then smooth random displacements.
 
     c0: how many times the displacements, uniform in (-1, 1), are enlarged after smoothing by c1 pixels.
@@ -52,16 +67,16 @@ def elastic_transform(images: Tensor, constants: Constants, draws: Draws) -> Ten
     the values (the reference has no affine map and other constants); mean RMSE within 3 % of the original code over 160
     draws, whose standard error is 1 %.
     """
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     scale = min(height, width) / constants[3]
     alpha, sigma, jitter = (scale * c for c in constants[:3])
-    device = images.device
+    device = pictures.images.device
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
     y, x = y.to(torch.float32), x.to(torch.float32)
 
     maps = torch.from_numpy(affine_maps(height, width, (draws.scalars(6) * 2 - 1) * jitter)).to(device, torch.float32)
     (ax, bx, cx), (ay, by, cy) = maps.permute(1, 2, 0)[:, :, :, None, None]
-    moved = sample(images.to(torch.float32), ay * x + by * y + cy, ax * x + bx * y + cx, "mirror")
+    moved = sample(pictures.of(floats), ay * x + by * y + cy, ax * x + bx * y + cx, "mirror")
 
     dx, dy = smooth(draws.uniform((height, width, 2)), sigma, truncate=3, border="reflect").mul_(alpha).unbind(3)
     return sample(moved, y + dy, x + dx, "reflect")
@@ -82,23 +97,27 @@ def affine_maps(height: int, width: int, shifts: npt.NDArray[np.float64]) -> npt
     return np.linalg.solve(moved, np.broadcast_to(points, (len(moved), 3, 2)).astype(np.float64)).transpose(0, 2, 1)
 
 
-def pixelate(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def pixelate(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Shrinks to c0 of the size (means over boxes) and enlarges again, both with Pillow.
 
     Bit for bit the reference.
     """
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     small = (int(width * constants[0]), int(height * constants[0]))
-    out = np.empty(images.shape, np.uint8)
-    for i, image in enumerate(images.cpu().numpy()):
-        shrunk = Image.fromarray(image).resize(small, Image.Resampling.BOX)
-        out[i] = np.asarray(shrunk.resize((width, height), Image.Resampling.NEAREST))
-    return torch.from_numpy(out).to(images.device)
+    shrunk = (image.resize(small, Image.Resampling.BOX) for image in pictures.of(of_pillow))
+    made = [np.asarray(image.resize((width, height), Image.Resampling.NEAREST)) for image in shrunk]
+    return torch.from_numpy(np.stack(made)).to(pictures.images.device)
 
 
-def jpeg_compression(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def jpeg_compression(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Saves as JPEG of quality c0 with Pillow, and loads again.
 
     Bit for bit the reference.
     """
-    return jpeg_batch(images, int(constants[0]))
+    made = [through_jpeg(image, int(constants[0])) for image in pictures.of(of_pillow)]
+    return torch.from_numpy(np.stack(made)).to(pictures.images.device)
+
+
+def of_pillow(pictures: Pictures) -> list[Image.Image]:
+    """The images as Pillow has them."""
+    return to_pillow(pictures.images)

@@ -1,4 +1,4 @@
-"""`corrupt`: one corruption at one severity of a batch of images."""
+"""`corrupt`: one corruption of a batch of images, at one severity; `corrupt_severities`: at several at once."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -53,34 +53,83 @@ def corrupt(
         UserError: an unknown name, backend or variant, a severity outside 1-5, images or ids of another form, another
             number of textures or a texture's file missing.
     """
+    (made,) = corrupt_severities(
+        images,
+        name,
+        (severity,),
+        seed=seed,
+        ids=ids,
+        jpeg85=jpeg85,
+        backend=backend,
+        variant=variant,
+        frost_textures=frost_textures,
+    )
+    return made
+
+
+def corrupt_severities(
+    images: Images,
+    name: str,
+    severities: Sequence[int],
+    *,
+    seed: int = 0,
+    ids: Sequence[str | int] | None = None,
+    jpeg85: bool = False,
+    backend: str = "native",
+    variant: str = "auto",
+    frost_textures: int = 5,
+) -> list[Images]:
+    """Corrupt a batch of images at several severities; what does not depend on the severity is computed once.
+
+    Args:
+        images: see `corrupt`, as for all that is not said here.
+        name: the corruption.
+        severities: each 1 to 5, in any order.
+        seed: of the run.
+        ids: of the images.
+        jpeg85: save and load each result as JPEG.
+        backend: "native", or "reference", which computes nothing in common.
+        variant: the severity constants.
+        frost_textures: 5 or 6.
+
+    Returns:
+        For each severity what `corrupt` gives, bit for bit.
+
+    Raises:
+        UserError: see `corrupt`.
+    """
     _check_choice("corruption", name, NAMES)
     _check_choice("corruption backend", backend, BACKENDS)
     _check_choice("corruption variant", variant, ("auto", *CONSTANTS))
-    if isinstance(severity, bool) or severity not in SEVERITIES:
-        raise UserError(f"a corruption's severity is a whole number from 1 to 5, not {severity!r}")
+    for severity in severities:
+        if isinstance(severity, bool) or severity not in SEVERITIES:
+            raise UserError(f"a corruption's severity is a whole number from 1 to 5, not {severity!r}")
     _check_images(images)
     names = [str(i) for i in (range(len(images)) if ids is None else ids)]
     if len(names) != len(images):
         raise UserError(f"{len(images)} images need {len(images)} ids, not {len(names)}")
     check_frost(name, backend, frost_textures)
-    severity = int(severity)
 
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
+    wanted = [int(severity) for severity in severities]
+    made: Sequence[Tensor]
     if backend == "reference":
         if variant == "cifar-c":
             raise UserError("the reference backend has ImageNet-C's constants only; for cifar-c use backend native")
         from pcbench.perturbations.corruptions.reference import corrupt_reference
 
-        array = corrupt_reference(tensor.cpu().numpy(), name, severity, seed, names)
-        out = torch.from_numpy(array).to(tensor.device)
+        array = tensor.cpu().numpy()
+        made = [
+            torch.from_numpy(corrupt_reference(array, name, each, seed, names)).to(tensor.device) for each in wanted
+        ]
     else:
         from pcbench.perturbations.corruptions.native import corrupt_native
 
         constants = resolve_variant(variant, *tensor.shape[1:3])
-        out = corrupt_native(tensor, name, severity, constants, seed, names, frost_textures)
+        made = corrupt_native(tensor, name, wanted, constants, seed, names, frost_textures).unbind(0)
     if jpeg85:
-        out = jpeg_batch(out, DISK_QUALITY)
-    return out if isinstance(images, Tensor) else out.numpy()
+        made = [jpeg_batch(each, DISK_QUALITY) for each in made]
+    return [each if isinstance(images, Tensor) else each.numpy() for each in made]
 
 
 def resolve_variant(variant: str, height: int, width: int) -> Variant:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from pcbench.errors import UserError
-from pcbench.perturbations.corruptions.engine import corrupt
+from pcbench.perturbations.corruptions.engine import corrupt_severities
 from pcbench.perturbations.corruptions.jpeg import DISK_QUALITY
 
 MANIFEST = "manifest.json"
@@ -55,28 +55,28 @@ def write_copy(
     total = len(names) * len(severities) * len(ids)
     with (output / _JOURNAL).open("a") as journal:
         for name in names:
-            for severity in severities:
-                below = f"{name}/{severity}"
-                left = [i for i, file in enumerate(files) if f"{below}/{file}" not in done]
-                for part in _same_size(left, read):
-                    positions, images = part
-                    keys = [ids[i] for i in positions]
-                    made = corrupt(
-                        images,
-                        name,
-                        int(severity),
-                        seed=int(str(settings["seed"])),
-                        ids=keys,
-                        backend=str(settings["backend"]),
-                        variant=str(settings["variant"]),
-                        frost_textures=int(str(settings["frost_textures"])),
-                    )
-                    for i, image in zip(positions, made, strict=True):
-                        file = f"{below}/{files[i]}"
-                        done[file] = _save(image, output / file)
-                        journal.write(json.dumps([file, done[file]]) + "\n")
-                    journal.flush()
-                    progress(len(done), total)
+            paths = [[f"{name}/{severity}/{file}" for severity in severities] for file in files]
+            left = [i for i, each in enumerate(paths) if not done.keys() >= set(each)]
+            for positions, images in _same_size(left, read):
+                missing = [k for k in range(len(severities)) if any(paths[i][k] not in done for i in positions)]
+                made = corrupt_severities(
+                    images,
+                    name,
+                    [int(severities[k]) for k in missing],
+                    seed=int(str(settings["seed"])),
+                    ids=[ids[i] for i in positions],
+                    backend=str(settings["backend"]),
+                    variant=str(settings["variant"]),
+                    frost_textures=int(str(settings["frost_textures"])),
+                )
+                for k, corrupted in zip(missing, made, strict=True):
+                    for i, image in zip(positions, corrupted, strict=True):
+                        file = paths[i][k]
+                        if file not in done:
+                            done[file] = _save(image, output / file)
+                            journal.write(json.dumps([file, done[file]]) + "\n")
+                journal.flush()
+                progress(len(done), total)
     manifest = output / MANIFEST
     _replace(manifest, json.dumps({"settings": settings, "files": dict(sorted(done.items()))}, indent=1).encode())
     (output / _JOURNAL).unlink()

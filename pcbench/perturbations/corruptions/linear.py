@@ -184,17 +184,23 @@ def stencil(x: Tensor, dy: Indices, dx: Indices, weights: Array, border: Border)
     images, height, width, channels = x.shape
     top, left = max(0, -int(dy.min())), max(0, -int(dx.min()))
     bottom, right = max(0, int(dy.max())), max(0, int(dx.max()))
+    dy, dx = dy + top, dx + left
+    if on_cpu(x):
+        outside = _OPENCV_BORDERS[border]
+        padded = np.stack([cv2.copyMakeBorder(each, top, bottom, left, right, outside) for each in x.numpy()])
+        out = np.empty((images, height, width, channels), np.float32)
+        _stencil_loop(
+            padded.reshape(images, height + top + bottom, -1),
+            dy,
+            dx * channels,
+            weights.astype(np.float32),
+            out.reshape(images, height, -1),
+        )
+        return torch.from_numpy(out)
     rows = torch.from_numpy(fold(np.arange(-top, height + bottom), height, border)).to(x.device)
     columns = torch.from_numpy(fold(np.arange(-left, width + right), width, border)).to(x.device)
-    padded = x.index_select(1, rows).index_select(2, columns)
-    dy, dx = dy + top, dx + left
-    if not on_cpu(x):
-        return _stencil_torch(padded, dy, dx, weights, (images, height, width, channels))
-    out = np.empty((images, height, width, channels), np.float32)
-    _stencil_loop(
-        padded.flatten(2).numpy(), dy, dx * channels, weights.astype(np.float32), out.reshape(images, height, -1)
-    )
-    return torch.from_numpy(out)
+    wide = x.index_select(1, rows).index_select(2, columns)
+    return _stencil_torch(wide, dy, dx, weights, (images, height, width, channels))
 
 
 def _stencil_torch(padded: Tensor, dy: Indices, dx: Indices, weights: Array, shape: tuple[int, ...]) -> Tensor:

@@ -9,10 +9,11 @@ from torch import Tensor
 from pcbench.perturbations.corruptions import blur, digital, noise, weather
 from pcbench.perturbations.corruptions.constants import CONSTANTS, Constants, Variant
 from pcbench.perturbations.corruptions.draws import Draws
+from pcbench.perturbations.corruptions.pictures import Pictures
 from pcbench.perturbations.corruptions.rounding import to_uint8
 from pcbench.perturbations.corruptions.spatter import spatter
 
-Function = Callable[[Tensor, Constants, Draws], Tensor]
+Function = Callable[[Pictures, Constants, Draws], Tensor]
 
 _FUNCTIONS: dict[str, Function] = {
     "gaussian_noise": noise.gaussian_noise,
@@ -43,35 +44,37 @@ _PORTION_CPU, _PORTION_OTHER = 2**18, 2**25
 def corrupt_native(
     images: Tensor,
     name: str,
-    severity: int,
+    severities: Sequence[int],
     variant: Variant,
     seed: int,
     ids: Sequence[str],
     frost_textures: int = 5,
 ) -> Tensor:
-    """Corrupt a batch, a few images at a time.
+    """Corrupt a batch at several severities, a few images at a time: work that severities have in common is done once.
 
     Args:
         images: (B, H, W, 3) uint8 of any device.
         name: one of constants.NAMES.
-        severity: 1-5.
+        severities: of 1-5, K of them.
         variant: whose constants.
         seed: of the run.
         ids: B image ids.
         frost_textures: how many textures frost draws from, 5 or 6.
 
     Returns:
-        (B, H, W, 3) uint8 on the same device.
+        (K, B, H, W, 3) uint8 on the same device. Each severity as it would be without the others.
     """
     function = partial(weather.frost, textures=frost_textures) if name == "frost" else _FUNCTIONS[name]
-    constants = CONSTANTS[variant][name][severity - 1]
+    constants = [CONSTANTS[variant][name][severity - 1] for severity in severities]
     portion = _PORTION_CPU if images.device.type == "cpu" else _PORTION_OTHER
     count = max(1, portion // max(1, images[:1].numel()))
-    out = torch.empty_like(images, memory_format=torch.contiguous_format)
+    out = torch.empty((len(severities), *images.shape), dtype=torch.uint8, device=images.device)
     with torch.inference_mode():
         for start in range(0, len(images), count):
             part = slice(start, start + count)
-            draws = Draws.for_images(seed, ids[part], name, severity, images.device)
-            result = function(images[part].contiguous(), constants, draws)
-            out[part] = result if result.dtype == torch.uint8 else to_uint8(result)
+            pictures = Pictures(images[part].contiguous(), constants)
+            for made, severity, wanted in zip(out, severities, constants, strict=True):
+                draws = Draws.for_images(seed, ids[part], name, severity, images.device)
+                result = function(pictures, wanted, draws)
+                made[part] = result if result.dtype == torch.uint8 else to_uint8(result)
     return out

@@ -1,4 +1,4 @@
-"""The noise corruptions. Each takes (B, H, W, 3) uint8 and gives float32 (or uint8) on the scale 0..255."""
+"""The noise corruptions. Each takes pictures and gives (B, H, W, 3) float32 (or uint8) on the scale 0..255."""
 
 from functools import lru_cache
 
@@ -10,44 +10,47 @@ from torch import Tensor
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
 from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
+from pcbench.perturbations.corruptions.pictures import Pictures
 
 
-def gaussian_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def gaussian_noise(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Adds normal noise of deviation c0 (for values in 0..1).
 
     The definition given the same normal numbers, to 1 grey level; mean RMSE within 0.1 % of the reference.
     """
     (deviation,) = constants
-    return draws.normal(images.shape[1:]).mul_(255 * deviation).add_(images)
+    return draws.normal(pictures.images.shape[1:]).mul_(255 * deviation).add_(pictures.images)
 
 
-def speckle_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def speckle_noise(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Adds normal noise of deviation c0 times the value.
 
     The definition given the same normal numbers, to 1 grey level; mean RMSE within 0.1 % of the reference.
     """
     (deviation,) = constants
-    return draws.normal(images.shape[1:]).mul_(deviation).add_(1).mul_(images)
+    return draws.normal(pictures.images.shape[1:]).mul_(deviation).add_(1).mul_(pictures.images)
 
 
-def impulse_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def impulse_noise(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Sets a fraction c0 of the values (each channel by itself) to 0 or 255, with equal chances.
 
     The definition given the same words, bit for bit; mean RMSE within 0.2 % of the reference.
     """
     (amount,) = constants
+    images = pictures.images
     words = draws.words(images.shape[1:])
     changed = ((words >> 1 & 0x7FFFFFFF) < round(amount * 2**31)).to(torch.uint8).neg_()  # 255 or 0
     extreme = (words & 1).neg_().to(torch.uint8)
     return images & ~changed | extreme & changed
 
 
-def shot_noise(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def shot_noise(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Replaces each value x (of 0..1) by Poisson(c0 x) / c0.
 
     Each value's distribution is Poisson's to 1e-6; mean RMSE within 0.1 % of the reference.
     """
     (photons,) = constants
+    images = pictures.images
     table = poisson_table(photons)
     bits = table.columns.bit_length() - 1
     words = draws.words(images.shape[1:])

@@ -9,12 +9,13 @@ from torch import Tensor
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
 from pcbench.perturbations.corruptions.linear import smooth
+from pcbench.perturbations.corruptions.pictures import Pictures, floats
 
 _WATER = (175.0, 238.0, 238.0)
 _MUD = (63.0, 42.0, 20.0)
 
 
-def spatter(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def spatter(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Water (c5 = 0) or mud where smooth noise is high.
 
     c0, c1: mean and deviation of the noise; c2: deviation of its smoothing in pixels; c3: threshold; c4: strength of
@@ -24,17 +25,17 @@ def spatter(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     code over 160 draws, power within 3 % in every octave.
     """
     mean, deviation, width, threshold, strength, mud = constants
-    liquid = draws.normal((*images.shape[1:3], 1)).mul_(deviation).add_(mean)
+    liquid = draws.normal((*pictures.images.shape[1:3], 1)).mul_(deviation).add_(mean)
     liquid = smooth(liquid, width)
-    x = images.to(torch.float32)
+    x = pictures.of(floats)
     if mud:
         mask = smooth((liquid > threshold).to(torch.float32), strength)
         mask = torch.where(mask < 0.8, torch.zeros_like(mask), mask)
-        return x.mul_(1 - mask).add_(mask * torch.tensor(_MUD, device=x.device))
+        return (x * (1 - mask)).add_(mask * torch.tensor(_MUD, device=x.device))
     liquid = torch.where(liquid < threshold, torch.zeros_like(liquid), liquid)
     masks = [_water(layer) for layer in liquid[..., 0].mul_(255).clamp_(0, 255).to(torch.uint8).cpu().numpy()]
     mask = torch.from_numpy(np.stack(masks)).to(x.device)[..., None] * strength
-    return x.add_(mask * torch.tensor(_WATER, device=x.device))
+    return x + mask * torch.tensor(_WATER, device=x.device)
 
 
 def _water(liquid: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

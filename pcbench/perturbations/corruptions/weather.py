@@ -1,4 +1,4 @@
-"""The weather corruptions. Each takes (B, H, W, 3) uint8 and gives float32 on the scale 0..255."""
+"""The weather corruptions. Each takes pictures and gives (B, H, W, 3) float32 on the scale 0..255."""
 
 from functools import lru_cache
 from importlib.resources import files
@@ -16,6 +16,7 @@ from pcbench.perturbations.corruptions.blur import motion
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
 from pcbench.perturbations.corruptions.kernels import compiled, on_cpu
+from pcbench.perturbations.corruptions.pictures import Pictures, channels, floats, interleaved, value
 from pcbench.perturbations.corruptions.zoom import add_zoomed
 
 # Of the six, the code that made ImageNet-C draws from the first five.
@@ -23,20 +24,19 @@ TEXTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def brightness(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def brightness(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Adds c0 to the value of HSV (hue and saturation stay), which scales the three channels together.
 
     Within 1 grey level of the reference in over 99.9 % of the values.
     """
-    channels = [channel.to(torch.float32) for channel in images.unbind(3)]
-    value = torch.maximum(torch.maximum(channels[0], channels[1]), channels[2])
-    raised = (value + 255 * constants[0]).clamp_(max=255)
-    ratio = raised / value.clamp(min=1)
-    black = torch.where(value == 0, raised, torch.zeros_like(raised))
-    return torch.stack([torch.addcmul(black, channel, ratio) for channel in channels], 3)
+    top = pictures.of(value)
+    raised = (top + 255 * constants[0]).clamp_(max=255)
+    ratio = raised / top.clamp(min=1)
+    black = torch.where(top == 0, raised, torch.zeros_like(raised))
+    return interleaved([torch.addcmul(black, channel, ratio) for channel in pictures.of(channels)])
 
 
-def fog(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def fog(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Adds c0 times a random height map (diamond-square, falling off by c1 a level), and scales to the old maximum.
 
     The definition given the same displacements, to 1 grey level in 99.9 % of the values; mean RMSE within 0.5 % of the
@@ -44,12 +44,17 @@ def fog(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     octave.
     """
     amount, decay = constants
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     size = 2 ** (max(height, width) - 1).bit_length()
     layer = height_map(draws.uniform((size, size)), decay)[:, :height, :width, None].mul_(255 * amount)
-    maximum = images.flatten(1).amax(1).to(torch.float32)[:, None, None, None]
-    scale = maximum / (maximum + 255 * amount)
-    return (images + layer).mul_(scale)
+    highest = pictures.of(maximum)
+    scale = highest / (highest + 255 * amount)
+    return (pictures.of(floats) + layer).mul_(scale)
+
+
+def maximum(pictures: Pictures) -> Tensor:
+    """(B, 1, 1, 1) float32: the highest value of each image."""
+    return pictures.images.flatten(1).amax(1).to(torch.float32)[:, None, None, None]
 
 
 def height_map(noise: Tensor, decay: float) -> Tensor:
@@ -114,7 +119,7 @@ def _heights_loop(noise: npt.NDArray[np.float32], decay: float, out: npt.NDArray
             step, scale = half, scale / decay
 
 
-def frost(images: Tensor, constants: Constants, draws: Draws, textures: int = 5) -> Tensor:
+def frost(pictures: Pictures, constants: Constants, draws: Draws, textures: int = 5) -> Tensor:
     """c0 times the image plus c1 times a random part of one of the first five (or all six) photographs of frost.
 
     The original definition given the same texture and position, to 1 grey level (the reference enlarges textures);
@@ -122,13 +127,13 @@ def frost(images: Tensor, constants: Constants, draws: Draws, textures: int = 5)
     can change an image twice as much as another.
     """
     keep, amount = constants
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     parts = []
     for which, top, left in draws.scalars(3):
         texture = frost_texture(int(which * textures), height, width)
         y, x = int(top * (texture.shape[0] - height)), int(left * (texture.shape[1] - width))
         parts.append(texture[y : y + height, x : x + width])
-    return images.to(torch.float32).mul_(keep).add_(torch.stack(parts).to(images.device), alpha=amount)
+    return (pictures.of(floats) * keep).add_(torch.stack(parts).to(pictures.images.device), alpha=amount)
 
 
 @lru_cache(maxsize=64)
@@ -165,7 +170,7 @@ def _texture_file(which: int) -> Traversable:
     return files("imagecorruptions") / "frost" / TEXTURES[which]
 
 
-def snow(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
+def snow(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:
     """Whitens the image and adds flakes: thresholded noise, enlarged and moved along a random steep line.
 
     c0, c1: mean and deviation of the noise; c2: enlargement; c3: threshold; c4, c5: radius and deviation of the
@@ -175,15 +180,18 @@ def snow(images: Tensor, constants: Constants, draws: Draws) -> Tensor:
     RMSE within 0.7 % of the original code, power within 7 % in every octave.
     """
     mean, deviation, zoom, threshold, radius, spread, keep = constants
-    height, width = images.shape[1:3]
+    height, width = pictures.images.shape[1:3]
     flakes = draws.normal((height, width, 1)).mul_(deviation).add_(mean)
     enlarged = torch.zeros_like(flakes)
-    add_zoomed(enlarged, flakes, zoom)
+    add_zoomed(enlarged[None], [0], flakes, zoom)
     flakes = torch.where(enlarged < threshold, torch.zeros_like(flakes), enlarged.clamp(0, 1))
     flakes = motion(flakes, radius, spread, draws.scalars(1)[:, 0] * 90 - 135).mul_(255).round_()
     flakes = flakes + flakes.flip(1, 2)
+    return (pictures.of(white) * (1 - keep)).add_(pictures.of(floats), alpha=keep).add_(flakes)
 
-    x = images.to(torch.float32)
-    grey = torch.mv(x.view(-1, 3), torch.tensor(_LUMINANCE, device=x.device)).view(flakes.shape)
-    white = torch.maximum(x, grey.mul_(1.5).add_(255 * 0.5))
-    return white.mul_(1 - keep).add_(x, alpha=keep).add_(flakes)
+
+def white(pictures: Pictures) -> Tensor:
+    """(B, H, W, 3) float32: an image lost in snow, no darker than its luminance brightened."""
+    x = pictures.of(floats)
+    grey = torch.mv(x.view(-1, 3), torch.tensor(_LUMINANCE, device=x.device)).view(*x.shape[:3], 1)
+    return torch.maximum(x, grey.mul_(1.5).add_(255 * 0.5))

@@ -1,5 +1,6 @@
 """Enlarging the middle of an image, linearly, as scipy.ndimage.zoom does."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -28,22 +29,36 @@ def zoom_line(size: int, factor: float) -> tuple[Indices, Floats]:
     return top + lower, (position - lower).astype(np.float32)
 
 
-def add_zoomed(total: Tensor, x: Tensor, factor: float) -> None:
-    """Add x, enlarged by factor, to total; both (B, H, W, C) float32 and contiguous."""
+def add_zoomed(totals: Tensor, which: Sequence[int], x: Tensor, factor: float) -> None:
+    """Add x, enlarged by factor, to some of the totals.
+
+    Args:
+        totals: (K, B, H, W, C) float32, contiguous.
+        which: of the K.
+        x: (B, H, W, C) float32, contiguous.
+        factor: at least 1.
+    """
     rows, columns = zoom_line(x.shape[1], factor), zoom_line(x.shape[2], factor)
     if on_cpu(x):
         channels = x.shape[3]
         source = columns[0][:, None] * channels + np.arange(channels)
         share = np.repeat(columns[1], channels)
         _zoom_loop(
-            x.flatten(2).numpy(), *rows, source.ravel().astype(np.uint64), share, channels, total.flatten(2).numpy()
+            x.flatten(2).numpy(),
+            *rows,
+            source.ravel().astype(np.uint64),
+            share,
+            channels,
+            np.array(which),
+            totals.flatten(3).numpy(),
         )
         return
     for dim, (lower, part) in ((1, rows), (2, columns)):
         index = torch.from_numpy(lower).to(x.device)
         weight = torch.from_numpy(part).to(x.device).view([-1 if d == dim else 1 for d in range(4)])
         x = torch.lerp(x.index_select(dim, index), x.index_select(dim, index + 1), weight)
-    total += x
+    for index in which:
+        totals[index] += x
 
 
 @compiled
@@ -54,16 +69,20 @@ def _zoom_loop(
     columns: npt.NDArray[np.uint64],
     right: Floats,
     channels: int,
-    total: Floats,
+    which: Indices,
+    totals: Floats,
 ) -> None:
-    line = np.empty(x.shape[2], np.float32)
+    line, wide = np.empty(x.shape[2], np.float32), np.empty(x.shape[2], np.float32)
     next_pixel = np.uint64(channels)
     for image in range(x.shape[0]):
         for i in range(rows.size):
             upper, lower, share = x[image, rows[i]], x[image, rows[i] + 1], down[i]
             for k in range(line.size):
                 line[k] = upper[k] + (lower[k] - upper[k]) * share
-            out = total[image, i]
-            for k in range(out.size):
+            for k in range(wide.size):
                 here = line[columns[k]]
-                out[k] += here + (line[columns[k] + next_pixel] - here) * right[k]
+                wide[k] = here + (line[columns[k] + next_pixel] - here) * right[k]
+            for index in which:
+                out = totals[index, image, i]
+                for k in range(out.size):
+                    out[k] += wide[k]

@@ -46,7 +46,7 @@ def test_processes_draw_the_same(images):
 def test_torch_forms_agree_with_compiled_loops_to_one_grey_level(images, name, size, monkeypatch):
     part = images[:, : size[0], : size[1]]
     compiled = corrupt(part, name, 3)
-    for module in ("draws", "linear", "warp", "zoom", "blur", "noise", "weather"):
+    for module in ("draws", "linear", "pictures", "warp", "zoom", "blur", "noise", "weather"):
         home = __import__(f"pcbench.perturbations.corruptions.{module}", fromlist=["on_cpu"])
         monkeypatch.setattr(home, "on_cpu", lambda x: False)
     difference = np.abs(corrupt(part, name, 3).astype(int) - compiled)
