@@ -1,32 +1,50 @@
-"""What an answer costs: multiply-accumulates of one image up to each timestep, counted by PyTorch's own counter."""
+"""What an answer costs: multiply-accumulates of one image at each timestep, counted by PyTorch's own counter."""
+
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from pcbench.models.base import TemporalClassifier
 
-def macs_per_timestep(model: nn.Module, timesteps: int, size: tuple[int, int, int]) -> list[float]:
-    """Multiply-accumulates of one image, from the start up to and including each timestep t = 0..T.
+Size = tuple[int, int, int]
+
+
+def macs_per_timestep(model: TemporalClassifier, timesteps: int, size: Size) -> list[float]:
+    """Multiply-accumulates of one image's answer at each timestep t = 0..T, with all that has to come before it.
 
     Counted are convolutions and matrix products, forward and (for the error gradient) backward, which are nearly all.
-    Two unrolled passes are counted and the line between them continued: every update after the second costs the same.
 
     Args:
-        model: a `TemporalClassifier`: model(images, timesteps=T).
+        model: its answers are counted as `TemporalClassifier.answer` gives them.
         timesteps: T.
         size: (channels, height, width) of an image.
 
     Returns:
         T + 1 numbers, ascending.
     """
-    counted = [_count(model, t, size) for t in range(min(timesteps, 3) + 1)]
+    return _continued(model.answer, model, timesteps, size)
+
+
+def macs_unrolled(model: TemporalClassifier, timesteps: int, size: Size) -> list[float]:
+    """The same of all answers at 0..t together, as a run computes them.
+
+    For dynamics these are the costs of the last answer; a control whose answers do not build on each other
+    (`pcbench.models.controls.Diffusion`) needs less for one than for all.
+    """
+    return _continued(lambda images, t: model(images, timesteps=t), model, timesteps, size)
+
+
+def _continued(
+    answer: Callable[[Tensor, int], Tensor], model: TemporalClassifier, timesteps: int, size: Size
+) -> list[float]:
+    """Counts at t = 0..3, and the line between the last two continued: every later update costs the same."""
+    image = torch.full((1, *size), 0.5, device=model.mean.device)
+    counted = []
+    for t in range(min(timesteps, 3) + 1):
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            answer(image, t)
+        counted.append(float(counter.get_total_flops()) / 2)
     step = counted[-1] - counted[-2] if len(counted) > 1 else 0.0
     return counted + [counted[-1] + step * extra for extra in range(1, timesteps + 2 - len(counted))]
-
-
-def _count(model: nn.Module, timesteps: int, size: tuple[int, int, int]) -> float:
-    parameter = next(model.parameters())
-    image = torch.full((1, *size), 0.5, device=parameter.device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(image, timesteps=timesteps)
-    return float(counter.get_total_flops()) / 2

@@ -313,7 +313,10 @@ def readouts(records: pd.DataFrame, threshold: float = 0.9) -> pd.DataFrame:
 
 
 def speed_accuracy(
-    accuracy: pd.DataFrame, images_per_second: float | None = None, macs: Sequence[float] | None = None
+    accuracy: pd.DataFrame,
+    images_per_second: float | None = None,
+    macs: Sequence[float] | None = None,
+    macs_of_run: float | None = None,
 ) -> pd.DataFrame:
     """Accuracy next to what it costs, for each suite and timestep: the speed-accuracy curve.
 
@@ -321,7 +324,8 @@ def speed_accuracy(
         accuracy: of one model.
         images_per_second: of the run, which unrolled to the last timestep; the rate when stopping at an earlier t is
             estimated from it by the share of multiply-accumulates, so it takes `macs`.
-        macs: for each timestep, the multiply-accumulates of one image up to and including it (`pcbench.analysis.cost`).
+        macs: for each timestep, the multiply-accumulates of one image's answer at it (`pcbench.analysis.cost`).
+        macs_of_run: what the run spent on an image; None for `macs` at the last timestep.
 
     Returns:
         Columns suite, timestep, accuracy (mean over perturbations), and where known gmacs and images_per_second.
@@ -335,5 +339,6 @@ def speed_accuracy(
         cost = np.asarray(macs, dtype=float)
         table["gmacs"] = cost[steps] / 1e9
         if images_per_second is not None:
-            table["images_per_second"] = images_per_second * cost[steps.max()] / cost[steps]
+            spent = cost[steps.max()] if macs_of_run is None else macs_of_run
+            table["images_per_second"] = images_per_second * spent / cost[steps]
     return table

@@ -10,13 +10,21 @@ COLUMNS = ["suite", "model", "timestep", "accuracy", "gmacs", "images_per_second
 
 
 def costs(run: Run) -> pd.DataFrame:
-    """cost.csv of a run; empty where it has none, or a damaged one, which the run's problems then name."""
+    """cost.csv of a run; empty where it has none, or a damaged one, which the run's problems then name.
+
+    Returns:
+        Columns model, weights, timestep, gmacs, gmacs_unrolled (see `pcbench.harness.beside`); the last is gmacs where
+        the file is older than that column.
+    """
     table = run.beside(COSTS)
-    empty = pd.DataFrame(columns=["model", "weights", "timestep", "gmacs"])
+    empty = pd.DataFrame(columns=["model", "weights", "timestep", "gmacs", "gmacs_unrolled"])
     if table is None:
         return empty
     try:
-        return table.astype({"timestep": int, "gmacs": float, "model": str})[list(empty)]
+        if "gmacs_unrolled" not in table:
+            table = table.assign(gmacs_unrolled=table["gmacs"])
+        kinds = {"timestep": int, "gmacs": float, "gmacs_unrolled": float, "model": str}
+        return table.astype(kinds)[list(empty)]
     except (ValueError, KeyError, OverflowError) as error:
         run.note(f"{run.directory / COSTS} is damaged ({error})")
         return empty
@@ -27,8 +35,9 @@ def speed_of(run: Run) -> pd.DataFrame:
 
     Returns:
         Columns suite, model, timestep, accuracy (fraction, mean over perturbations), gmacs (1e9 multiply-accumulates of
-        one image up to and including t), images_per_second (of the model alone, without reading and perturbing images,
-        as measured at T; for an earlier t estimated from the share of multiply-accumulates; NaN where not measured).
+        one image's answer at t, with all that it takes), images_per_second (of the model alone, without reading and
+        perturbing images, as measured when unrolled to T; for one answer estimated from the share of
+        multiply-accumulates; NaN where not measured).
         Suites of attacks are left out: the mean over attacks means nothing.
     """
     known = costs(run)
@@ -42,6 +51,7 @@ def speed_of(run: Run) -> pd.DataFrame:
         seconds = sum(cell.seconds.get("model", 0.0) for cell in cells)
         images = sum(cell.rows for cell in cells) / (steps + 1)
         rate = images / seconds if seconds > 0 else float("nan")
-        table = speed_accuracy(accuracy, rate, (1e9 * own["gmacs"]).tolist())
+        macs, spent = 1e9 * own["gmacs"], 1e9 * float(own["gmacs_unrolled"].iloc[steps])
+        table = speed_accuracy(accuracy, rate, macs.tolist(), spent)
         parts.append(table.assign(model=str(model))[COLUMNS])
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)

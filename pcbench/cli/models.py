@@ -7,7 +7,10 @@ import click
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str | None, as_json: bool) -> None:
-    """List the models; with NAME (also timm:NAME, torchvision:NAME, predify:NAME), everything about one."""
+    """List the models; with NAME, everything about one.
+
+    NAME is also timm:NAME, torchvision:NAME, predify:NAME, averaging:NAME, diffusion:NAME.
+    """
     import json
 
     from rich import box

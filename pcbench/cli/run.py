@@ -23,7 +23,7 @@ Every option has an environment variable, e.g. PCBENCH_RUN_DEVICE.
     multiple=True,
     metavar="NAME",
     help="Model (repeats): see `pcbench models`; also timm:NAME, torchvision:NAME, predify:NAME, "
-    "package.module:function.",
+    "averaging:NAME, diffusion:NAME, package.module:function.",
 )
 @click.option(
     "--suite",

@@ -7,7 +7,7 @@ from pcbench.figures import style
 
 
 def speed_figure(table: pd.DataFrame, suite: str) -> Figure:
-    """Mean accuracy against multiply-accumulates of one image, a point for each timestep, a line for each model.
+    """Mean accuracy against multiply-accumulates of one answer, a point for each timestep, a line for each model.
 
     Args:
         table: as `pcbench.analysis.speed.speed_of` returns it.
@@ -23,7 +23,7 @@ def speed_figure(table: pd.DataFrame, suite: str) -> Figure:
             label = f"t = {row['timestep']}"
             ax.annotate(label, place, textcoords="offset points", xytext=(0, 5), ha="center", fontsize=6)
     ax.set_xscale("log")
-    ax.set_xlabel("multiply-accumulates of one image up to t (1e9)")
+    ax.set_xlabel("multiply-accumulates of one answer (1e9)")
     style.percent_axis(ax, "mean accuracy (%)")
     ax.set_title(suite)
     ax.legend()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from pcbench.analysis.cost import macs_per_timestep
+from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from pcbench.harness.evaluate import to_batch
 from pcbench.harness.images import Images
 from pcbench.harness.plan import DTYPES, Plan, Subject
@@ -24,7 +24,8 @@ def write_beside(
 ) -> None:
     """Write cost.csv and, where a model has predictive dynamics, terms.csv, unless they are there.
 
-    cost.csv: model, weights, timestep, gmacs (1e9 multiply-accumulates of one image up to and including t).
+    cost.csv: model, weights, timestep, gmacs (1e9 multiply-accumulates of one image's answer at t, with all that it
+    takes), gmacs_unrolled (of all its answers at 0..t, as the run computed them).
     terms.csv: model, weights, images, and the columns of `term_shares`, on the first clean images of the run.
 
     Args:
@@ -59,8 +60,10 @@ def write_beside(
 
 
 def _cost(subject: Subject, timesteps: int, images: Images, device: torch.device) -> pd.DataFrame:
-    macs = macs_per_timestep(subject.model, timesteps, (3, *subject.geometry.size))
-    return pd.DataFrame({"timestep": range(timesteps + 1), "gmacs": [count / 1e9 for count in macs]})
+    table = pd.DataFrame({"timestep": range(timesteps + 1)})
+    for column, count in (("gmacs", macs_per_timestep), ("gmacs_unrolled", macs_unrolled)):
+        table[column] = [macs / 1e9 for macs in count(subject.model, timesteps, (3, *subject.geometry.size))]
+    return table
 
 
 def _terms(subject: Subject, timesteps: int, images: Images, device: torch.device) -> pd.DataFrame | None:

@@ -126,12 +126,24 @@ class TemporalClassifier(nn.Module):
         steps = self.timesteps if timesteps is None else timesteps
         if steps < 0:
             raise UserError(f"timesteps is {steps}; it counts updates after the feedforward pass, so 0 or more")
+        return self.rollout(self._checked(images), steps)
+
+    def answer(self, images: Tensor, t: int) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W) in [0, 1] at timestep t >= 0 alone; raises as `forward` does."""
+        return self.last(self._checked(images), t)
+
+    def last(self, x: Tensor, t: int) -> Tensor:
+        """Logits (B, classes) of normalised images at t, for a family where that takes less than all before it."""
+        return self.rollout(x, t)[-1]
+
+    def _checked(self, images: Tensor) -> Tensor:
+        """The images, normalised, if they are images. Raises UserError."""
         if images.ndim != 4 or images.shape[1] != self.mean.shape[1]:
             raise UserError(
                 f"images have shape {tuple(images.shape)}; {self.name or 'the model'} takes "
                 f"(batch, {self.mean.shape[1]}, height, width)"
             )
-        return self.rollout(self.normalise(images), steps)
+        return self.normalise(images)
 
     def representations(self, images: Tensor, timesteps: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """At each t = 0..T the logits (B, classes) and the representations, one tensor (B, ...) for each PCoder.
@@ -166,7 +178,7 @@ class TemporalClassifier(nn.Module):
 
 
 class AtTimestep(nn.Module):
-    """A temporal classifier read at one timestep; unrolls no further than that."""
+    """A temporal classifier read at one timestep; computes no more than that takes."""
 
     def __init__(self, model: TemporalClassifier, t: int) -> None:
         super().__init__()
@@ -176,8 +188,7 @@ class AtTimestep(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> logits (B, classes)."""
-        logits: Tensor = self.model(images, timesteps=self.t)
-        return logits[-1]
+        return self.model.answer(images, self.t)
 
 
 class FeedforwardClassifier(TemporalClassifier):

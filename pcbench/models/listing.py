@@ -10,6 +10,8 @@ SOURCES_HELP = {
     "timm": "timm:NAME, a feedforward network of timm",
     "torchvision": "torchvision:NAME, a classifier of torchvision",
     "predify": "predify:NAME?config=FILE, any feedforward model above or from a source, made predictive",
+    "averaging": "averaging:NAME?sigma=0.1, a control: NAME, without dynamics, averaged over passes with noise",
+    "diffusion": "diffusion:NAME?sigma=0.5, a control: NAME, without dynamics, on an ever more blurred image",
 }
 
 

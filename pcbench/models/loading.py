@@ -35,8 +35,8 @@ class Choice:
 def find_model(name: str) -> tuple[ModelSpec, dict[str, object]]:
     """The model of a name, and the options in its query part.
 
-    Names: a registered one ("pvgg16"), "timm:NAME", "torchvision:NAME", "predify:NAME", "package.module:function";
-    each may end in "?option=value&option=value".
+    Names: a registered one ("pvgg16"), "timm:NAME", "torchvision:NAME", "predify:NAME", "averaging:NAME",
+    "diffusion:NAME", "package.module:function"; each may end in "?option=value&option=value".
 
     Raises:
         UserError: no such model, source, module, function or option.
@@ -123,7 +123,7 @@ def build(
         seed: of a random initialisation.
         merge: merge layers that are one linear map at evaluation, see TemporalClassifier.merge_layers.
     """
-    spec = choice.spec if choice.weights.network is None else MODELS[choice.weights.network]
+    spec = choice.spec if choice.weights.network is None else find_model(choice.weights.network)[0]
     model = spec.build(spec, choice.weights, choice.options, seed)
     if spec is not choice.spec:
         model.provenance["network"] = spec.name

@@ -35,7 +35,7 @@ class Weights:
         options: arguments for the builder that belong to these weights (tuned hyperparameters, width, ...).
         description: one line.
         timesteps: default T with these weights; None for the model's.
-        network: name of the registered model whose network these weights are for; None for the model that lists them.
+        network: name of the model whose network these weights are for; None for the model that lists them.
     """
 
     tag: str
@@ -59,7 +59,7 @@ class ModelSpec:
 
     Attributes:
         name: what users type.
-        family: "feedforward", "predictive", "hebbian" or "recurrent".
+        family: "feedforward", "predictive", "hebbian", "recurrent" or "control".
         description: one line.
         build: makes the network: build(spec, weights, options, seed) with the parameters of `weights` loaded, or, when
             `weights.tag` is "random", drawn with the seed. Raises UserError when an option is unknown or a file is

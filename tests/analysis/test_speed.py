@@ -24,6 +24,14 @@ def test_accuracy_is_joined_with_what_it_costs(run: Path) -> None:
     assert table.loc[2, "accuracy"] == pytest.approx(loaded.accuracy.query("timestep == 2")["accuracy"].mean())
 
 
+def test_a_single_answer_can_be_cheaper_than_the_run_that_gave_all(run: Path) -> None:
+    lines = [f"net,synthetic,{t},1,{t + 1}" for t in range(3)]
+    (run / "cost.csv").write_text("\n".join(["model,weights,timestep,gmacs,gmacs_unrolled", *lines]))
+    table = speed_of(load_results(run).runs[0])
+    assert table["gmacs"].tolist() == [1, 1, 1]
+    assert table["images_per_second"].tolist() == pytest.approx([3 / 0.03] * 3)
+
+
 def test_without_costs_there_is_no_curve_and_damaged_costs_are_named(run: Path) -> None:
     loaded = load_results(run).runs[0]
     assert speed_of(loaded).empty

@@ -107,10 +107,12 @@ def test_tables_beside_the_records(directory: Path) -> None:
         run.problems.clear()
         (directory / "cost.csv").write_bytes(content)
         if len(content) % 2:
-            assert list(costs(run)) == ["model", "weights", "timestep", "gmacs"]
+            assert list(costs(run)) == ["model", "weights", "timestep", "gmacs", "gmacs_unrolled"]
         else:
             extra_tables(run)
         if run.problems:
             raise UserError(run.problems[0])
 
-    survive(load, [b"model,weights,timestep,gmacs\nm,synthetic,0,0.5\nm,synthetic,1,1e0\n"])
+    old = b"model,weights,timestep,gmacs\nm,synthetic,0,0.5\nm,synthetic,1,1e0\n"
+    new = b"model,weights,timestep,gmacs,gmacs_unrolled\nm,synthetic,0,0.5,0.5\nm,synthetic,1,1e0,1.5\n"
+    survive(load, [old, new])

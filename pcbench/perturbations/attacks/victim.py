@@ -50,7 +50,7 @@ class Victim(nn.Module):
             images.register_hook(_contiguous)  # type: ignore[no-untyped-call]  # torch leaves it without types
         asked = images.repeat_interleave(self.samples, dim=0) if self.samples > 1 else images
         if isinstance(self.readout, int):
-            answer: Tensor = self.model(asked, timesteps=self.readout)[-1]
+            answer = self.model.answer(asked, self.readout)
         else:
             logits = self.model(asked, timesteps=self.timesteps)
             answer = _mean(logits) if self.readout == "mean" else self._worst(logits, len(images))

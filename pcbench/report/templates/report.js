@@ -82,7 +82,7 @@
       const own = rows.filter((p) => `${p.model}, ${p.data}, ${p.suite}` === id);
       return { name: id, x: own.map((p) => p.gmacs), y: own.map((p) => p.accuracy), text: own.map((p) => `t = ${p.timestep}`), mode: "lines+markers", line: { color: colours[i % 7] }, marker: { symbol: i % 7 } };
     });
-    Plotly.react("speed", traces, { ...layout, xaxis: { title: { text: "multiply-accumulates of one image up to t (1e9)" }, type: "log", dtick: "D2" }, yaxis: { title: { text: "mean accuracy (%)" } } }, { responsive: true, displaylogo: false });
+    Plotly.react("speed", traces, { ...layout, xaxis: { title: { text: "multiply-accumulates of one answer (1e9)" }, type: "log", dtick: "D2" }, yaxis: { title: { text: "mean accuracy (%)" } } }, { responsive: true, displaylogo: false });
   }
   function draw() {
     const curves = curvesOf(selected());

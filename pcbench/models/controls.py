@@ -1,0 +1,237 @@
+"""Controls for dynamics: what a feedforward network does with further passes, or with a plain filter before it.
+
+Both answer at every timestep like a network with dynamics, so that one run sets them beside one: does feedback do more
+than the same compute spent on averaging (`Averaging`), and more than any smoothing of the image (`Diffusion`)?
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pcbench.errors import UserError
+from pcbench.models.base import TemporalClassifier
+from pcbench.models.own import read_number
+from pcbench.models.spec import ModelSpec, Weights
+from pcbench.randomness import torch_generator
+
+TIMESTEPS = 8
+FAMILY = "control"
+
+_LARGEST_SIGMA = 100.0  # a blur wider than any image, noise beyond any signal
+_TAIL = 1e-7  # of a kernel's sum that its ends may lack: less than float32 resolves
+
+
+class Control(TemporalClassifier):
+    """A network without dynamics, asked about another version of the image at each timestep.
+
+    Args:
+        wrapped: has no dynamics; at t = 0 its answer is given, bit for bit.
+        timesteps: default T.
+
+    Raises:
+        UserError: the network has dynamics.
+    """
+
+    def __init__(self, wrapped: TemporalClassifier, timesteps: int = TIMESTEPS) -> None:
+        if wrapped.has_dynamics:
+            raise UserError(_has_dynamics(wrapped.name or "the network"))
+        super().__init__(wrapped.num_classes, wrapped.preprocessing, timesteps)
+        self.wrapped = wrapped
+        self.train(wrapped.training)
+
+    def merge_layers(self) -> None:
+        """See TemporalClassifier."""
+        self.wrapped.merge_layers()
+
+    def feedforward(self, x: Tensor) -> Tensor:
+        """The network's logits (B, classes) of normalised images, in the dtype of the images."""
+        if self.checkpointing and torch.is_grad_enabled():
+            logits: Tensor = checkpoint(lambda x: self.wrapped.rollout(x, 0)[0], x, use_reentrant=False)
+        else:
+            logits = self.wrapped.rollout(x, 0)[0]
+        return logits.to(x.dtype)
+
+
+class Averaging(Control):
+    """Test-time averaging over noise: at t, the logarithm of the mean class probabilities of t + 1 passes.
+
+    The first is the pass on the image as it is, which is paid for anyway; the others see it with Gaussian noise. The
+    noise of pass t depends on (noise_seed, t, shape of the image) alone: every image gets the same.
+
+    Args:
+        wrapped: see Control.
+        sigma: standard deviation of the noise, after normalisation.
+        noise_seed: of the noise.
+    """
+
+    def __init__(self, wrapped: TemporalClassifier, sigma: float, noise_seed: int = 0) -> None:
+        super().__init__(wrapped)
+        self.sigma = sigma
+        self.noise_seed = noise_seed
+
+    def noise(self, t: int, x: Tensor) -> Tensor:
+        """What is added to the images x (B, C, H, W) for pass t >= 1: (1, C, H, W), of their device and dtype."""
+        shape = tuple(x.shape[1:])
+        drawn = torch.randn((1, *shape), generator=torch_generator(self.noise_seed, "averaging", t, *shape))
+        return self.sigma * drawn.to(x)
+
+    def rollout(self, x: Tensor, timesteps: int) -> Tensor:
+        """See TemporalClassifier: logits at t = 0, log-probabilities afterwards."""
+        answers = [self.feedforward(x)]
+        total = answers[0].log_softmax(-1)
+        for t in range(1, timesteps + 1):
+            total = torch.logaddexp(total, self.feedforward(x + self.noise(t, x)).log_softmax(-1))
+            answers.append(total - math.log(t + 1))
+        return torch.stack(answers)
+
+
+class Diffusion(Control):
+    """A low-pass filter without feedback: at t, the network sees the image after t steps of the heat equation.
+
+    A step is the exact solution on the pixel grid with reflecting borders (no flux; edge pixels repeat), which is a
+    convolution with the discrete Gaussian kernel exp(-sigma^2) I_k(sigma^2), I_k the modified Bessel function
+    (Lindeberg 1990, Scale-space for discrete signals). Its variance is sigma^2 exactly, and that of t steps t sigma^2.
+
+    Args:
+        wrapped: see Control.
+        sigma: standard deviation of one step, in pixels.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, wrapped: TemporalClassifier, sigma: float) -> None:
+        super().__init__(wrapped)
+        self.sigma = sigma
+        self.register_buffer("kernel", heat_kernel(sigma), persistent=False)
+
+    def step(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) after one step; in the images' own precision whatever autocast is on."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._along(self._along(x, 2), 3)
+
+    def _along(self, x: Tensor, dim: int) -> Tensor:
+        radius = len(self.kernel) // 2
+        x = x.index_select(dim, reflected(x.shape[dim], radius, x.device))
+        shape = (1, 1, -1, 1) if dim == 2 else (1, 1, 1, -1)
+        channels = x.shape[1]
+        return F.conv2d(x, self.kernel.to(x).view(shape).expand(channels, -1, -1, -1), groups=channels)
+
+    def rollout(self, x: Tensor, timesteps: int) -> Tensor:
+        """See TemporalClassifier."""
+        answers = [self.feedforward(x)]
+        for _ in range(timesteps):
+            x = self.step(x)
+            answers.append(self.feedforward(x))
+        return torch.stack(answers)
+
+    def last(self, x: Tensor, t: int) -> Tensor:
+        """See TemporalClassifier: t steps and one pass of the network."""
+        for _ in range(t):
+            x = self.step(x)
+        return self.feedforward(x)
+
+
+def heat_kernel(sigma: float) -> Tensor:
+    """Weights of the discrete Gaussian kernel of variance sigma^2: (2 r + 1,) in float64, of sum 1.
+
+    >>> [round(weight, 4) for weight in heat_kernel(0.5)[3:8].tolist()]
+    [0.0062, 0.0979, 0.7909, 0.0979, 0.0062]
+    """
+    import numpy as np
+    from scipy.special import ive
+
+    right = ive(np.arange(math.ceil(8 * sigma) + 8), sigma**2)  # the sum beyond is far below what is cut off
+    lacking = 1 - (2 * np.cumsum(right) - right[0])
+    right = right[: int(np.argmax(lacking < _TAIL)) + 1]
+    weights = np.concatenate([right[:0:-1], right])
+    return torch.from_numpy(weights / weights.sum())
+
+
+def reflected(length: int, radius: int, device: torch.device) -> Tensor:
+    """Indices of a line of pixels with `radius` more on both sides, mirrored at the edges as often as it takes.
+
+    >>> reflected(3, 4, torch.device("cpu")).tolist()
+    [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
+    """
+    place = torch.arange(-radius, length + radius, device=device) % (2 * length)
+    return torch.minimum(place, 2 * length - 1 - place)
+
+
+Make = Callable[[TemporalClassifier, Mapping[str, object]], Control]
+"""(network, options) -> the control. Raises UserError for options that cannot be."""
+
+
+def averaging(wrapped: TemporalClassifier, options: Mapping[str, object]) -> Averaging:
+    """From options sigma and noise_seed, which may be text."""
+    given = options.get("noise_seed", 0)
+    try:
+        seed = int(str(given))
+    except ValueError:
+        raise UserError(f"noise_seed is {given!r}; it is the seed of the noise, a whole number") from None
+    return Averaging(wrapped, _sigma(options, 0.1), seed)
+
+
+def diffusion(wrapped: TemporalClassifier, options: Mapping[str, object]) -> Diffusion:
+    """From option sigma, which may be text."""
+    return Diffusion(wrapped, _sigma(options, 0.5))
+
+
+def control_spec(prefix: str, rest: str, description: str, make: Make, options: Mapping[str, str]) -> ModelSpec:
+    """The model "PREFIX:NAME", where NAME is a model without dynamics: its weights, by the same tags, and no others.
+
+    Args:
+        prefix: see above.
+        rest: NAME.
+        description: what the control does with the network.
+        make: makes the control.
+        options: see ModelSpec.
+
+    Raises:
+        UserError: no such model, or it has dynamics.
+    """
+    from pcbench.models.loading import find_model
+
+    base, given = find_model(rest)
+    if given:
+        raise UserError(f"{rest}: options of the network are not passed on")
+    if base.timesteps:
+        raise UserError(_has_dynamics(base.name))
+
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+        wrapped = base.build(base, weights, {}, seed)
+        wrapped.name = base.name
+        model = make(wrapped, options)
+        settings = {name: getattr(model, name) for name in spec.options}
+        model.provenance = {**wrapped.provenance, "wraps": base.name, **settings}
+        return model
+
+    # Weights that are borrowed from a counterpart belong to that counterpart's control.
+    weights = (
+        replace(entry, network=None if entry.network is None else f"{prefix}:{entry.network}") for entry in base.weights
+    )
+    return ModelSpec(
+        name=f"{prefix}:{base.name}",
+        family=FAMILY,
+        description=f"{base.description}; {description}",
+        build=build,
+        weights=tuple(weights),
+        timesteps=TIMESTEPS,
+        baseline=base.name,
+        options=options,
+    )
+
+
+def _has_dynamics(name: str) -> str:
+    return f"{name} has dynamics of its own; averaging and diffusion are controls that take a network without"
+
+
+def _sigma(options: Mapping[str, object], default: float) -> float:
+    sigma = read_number(options, "sigma", default)
+    if not 0 < sigma <= _LARGEST_SIGMA:  # nor is nan
+        raise UserError(f"sigma is {sigma:g}; it is a number greater than 0 and at most {_LARGEST_SIGMA:g}")
+    return sigma
