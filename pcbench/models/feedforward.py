@@ -95,13 +95,11 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     network.load_state_dict(match(state, expected, source, optional=counters), strict=False)  # `match` compared names
 
 
-def torchvision_spec(architecture: str, name: str | None = None, tags: Mapping[str, str] | None = None) -> ModelSpec:
-    """A classifier of torchvision.
+def torchvision_spec(architecture: str) -> ModelSpec:
+    """A classifier of torchvision, as "torchvision:ARCHITECTURE", with all weights that torchvision has for ImageNet.
 
     Args:
         architecture: torchvision's name.
-        name: of the model here; None for "torchvision:ARCHITECTURE".
-        tags: our tag -> torchvision's name of the weights; None for all that it has, in lower case.
 
     Raises:
         UserError: torchvision has no such classifier.
@@ -110,36 +108,45 @@ def torchvision_spec(architecture: str, name: str | None = None, tags: Mapping[s
     known = models.list_models(module=models)
     if architecture not in known:
         raise UserError(f"torchvision has no classifier {architecture!r}; {did_you_mean(architecture, known)}")
-    enum = models.get_model_weights(architecture)
-    chosen = {tag: enum[entry] for tag, entry in tags.items()} if tags else {e.name.lower(): e for e in enum}
     weights = [
-        Weights(
-            tag,
-            _torchvision_preprocessing(entry),
-            1000,
-            "imagenet",
-            {ROLE: TorchvisionFile(f"{enum.__name__}.{entry.name}")},
-            description=f"torchvision's {entry.name}",
+        torchvision_weights(
+            entry.name.lower(), f"{type(entry).__name__}.{entry.name}", _torchvision_preprocessing(entry)
         )
-        for tag, entry in chosen.items()
+        for entry in models.get_model_weights(architecture)
         if len(entry.meta.get("categories") or ()) == 1000
     ]
+    found = tuple(weights) or (_nothing(f"torchvision's {architecture}"),)
+    return torchvision_network(f"torchvision:{architecture}", architecture, found)
+
+
+def torchvision_weights(tag: str, entry: str, preprocessing: Preprocessing) -> Weights:
+    """Weights for ImageNet that torchvision publishes as `entry`, e.g. "VGG16_Weights.IMAGENET1K_V1"."""
+    sources: dict[str, WeightSource] = {ROLE: TorchvisionFile(entry)}
+    name = entry.rpartition(".")[2]
+    return Weights(tag, preprocessing, 1000, "imagenet", sources, description=f"torchvision's {name}")
+
+
+def torchvision_network(name: str, architecture: str, weights: tuple[Weights, ...]) -> ModelSpec:
+    """A classifier of torchvision under a name of ours. Does not import torchvision: that takes seconds."""
+
+    def make(_: Weights) -> nn.Module:
+        models = import_module("torchvision.models")
+        return cast("nn.Module", models.get_model(architecture, weights=None, **_without_warning(architecture)))
+
     return feedforward_spec(
-        name or f"torchvision:{architecture}",
+        name,
         f"torchvision's {architecture}",
-        tuple(weights) or (_nothing(f"torchvision's {architecture}"),),
-        lambda _: cast("nn.Module", models.get_model(architecture, weights=None, **_without_warning(architecture))),
+        weights,
+        make,
         lambda network, _, path: load_state(network, read_state(path), f"weights {path.name}"),
     )
 
 
-def timm_spec(architecture: str, name: str | None = None, tags: Mapping[str, str] | None = None) -> ModelSpec:
-    """A classifier of timm.
+def timm_spec(architecture: str) -> ModelSpec:
+    """A classifier of timm, as "timm:ARCHITECTURE", with all weights that timm publishes.
 
     Args:
         architecture: timm's name, perhaps with a tag of weights, which then come first ("resnet18.a1_in1k").
-        name: of the model here; None for "timm:ARCHITECTURE".
-        tags: our tag -> timm's; None for all that timm publishes.
 
     Raises:
         UserError: timm has no such network.
@@ -152,39 +159,48 @@ def timm_spec(architecture: str, name: str | None = None, tags: Mapping[str, str
     published = {full.partition(".")[2]: config for full, config in configs.items() if config.hf_hub_id or config.url}
     if preferred and preferred not in published:
         raise UserError(f"timm has no weights {preferred!r} of {base}; {did_you_mean(preferred, published)}")
-    chosen = dict(tags) if tags else {tag or "pretrained": tag for tag in sorted(published, key=preferred.__ne__)}
     weights = [
-        Weights(
-            tag,
-            _timm_preprocessing(published[entry]),
-            published[entry].num_classes,
-            "imagenet" if published[entry].num_classes == 1000 else f"{published[entry].num_classes} classes",
-            {ROLE: TimmFile(f"{base}.{entry}" if entry else base)},
-            {"timm_tag": entry},
-            description=f"timm's {entry or 'weights'}",
+        timm_weights(
+            entry or "pretrained", base, entry, _timm_preprocessing(published[entry]), published[entry].num_classes
         )
-        for tag, entry in chosen.items()
+        for entry in sorted(published, key=preferred.__ne__)
     ]
+    return timm_network(f"timm:{architecture}", base, tuple(weights) or (_nothing(f"timm's {architecture}"),))
+
+
+def timm_weights(
+    tag: str, architecture: str, entry: str, preprocessing: Preprocessing, num_classes: int = 1000
+) -> Weights:
+    """Weights that timm publishes as `entry`, its tag, e.g. "ra_in1k"; "" for weights without one."""
+    return Weights(
+        tag,
+        preprocessing,
+        num_classes,
+        "imagenet" if num_classes == 1000 else f"{num_classes} classes",
+        {ROLE: TimmFile(f"{architecture}.{entry}" if entry else architecture)},
+        {"timm_tag": entry},
+        description=f"timm's {entry or 'weights'}",
+    )
+
+
+def timm_network(name: str, architecture: str, weights: tuple[Weights, ...]) -> ModelSpec:
+    """A classifier of timm under a name of ours. Does not import timm: that takes seconds."""
 
     def make(weights: Weights) -> nn.Module:
-        network: nn.Module = timm.create_model(base, num_classes=weights.num_classes)
+        network: nn.Module = import_module("timm").create_model(architecture, num_classes=weights.num_classes)
         return network
 
     def load(network: nn.Module, weights: Weights, path: Path) -> None:
         # timm reads its own files: many need its conversions. It would download; the overlay points to the file.
         tag = weights.options["timm_tag"]
-        made = timm.create_model(
-            f"{base}.{tag}" if tag else base, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+        made = import_module("timm").create_model(
+            f"{architecture}.{tag}" if tag else architecture,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(path)},
         )
         load_state(network, made.state_dict(), f"weights {path.name}")
 
-    return feedforward_spec(
-        name or f"timm:{architecture}",
-        f"timm's {architecture}",
-        tuple(weights) or (_nothing(f"timm's {architecture}"),),
-        make,
-        load,
-    )
+    return feedforward_spec(name, f"timm's {architecture}", weights, make, load)
 
 
 def _nothing(model: str) -> Weights:
