@@ -2,12 +2,14 @@
 
     python benchmarks/corruptions.py [--size 224] [--images 8] [--rounds 5] [--original FOLDER] [--device cuda]
 
-One thread. In each round and for each condition all take turns on the same images; times are medians over the rounds,
-in milliseconds an image, after one round that is not counted (it compiles, and builds tables). All use the constants of
-ImageNet-C. The reference is the package `imagecorruptions-imaug`; --original FOLDER adds the code that made ImageNet-C
-(see original.py), at 224 pixels, which is its size. The last column is the distance to memory bandwidth: pcbench's time
-over the time in which this machine's memory delivers an image and takes one. With --device cuda, pcbench corrupts there
-as well, 64 times as many images at once that lie on the device before and after.
+One thread. In each round all take turns to make the five severities of a corruption of the same images; times are
+medians over the rounds, in milliseconds an image and severity, after one round that is not counted (it compiles, and
+builds tables). All use the constants of ImageNet-C. pcbench makes the severities as a sweep does, together, and, in the
+column "one by one", each by itself, which shows what their common work is worth; the others know one severity. The
+reference is the package `imagecorruptions-imaug`; --original FOLDER adds the code that made ImageNet-C (see
+original.py), at 224 pixels, which is its size. The last column is the distance to memory bandwidth: pcbench's time over
+the time in which this machine's memory delivers an image and takes one for each severity. With --device cuda, pcbench
+corrupts there as well, 64 times as many images at once that lie on the device before and after.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,9 +30,9 @@ from original import SIZE, load_original
 
 from pcbench.data.geometry import Geometry
 from pcbench.data.registry import load_data
-from pcbench.perturbations.corruptions import BENCHMARK_NAMES, NAMES, SEVERITIES, corrupt
+from pcbench.perturbations.corruptions import BENCHMARK_NAMES, NAMES, SEVERITIES, corrupt, corrupt_severities
 
-Work = Callable[[str, int], object]
+Work = Callable[[str], object]  # makes all severities of a corruption
 
 
 def contestants(images: np.ndarray, original: Path | None, device: str) -> dict[str, tuple[Work, int]]:
@@ -37,24 +40,26 @@ def contestants(images: np.ndarray, original: Path | None, device: str) -> dict[
     found: dict[str, tuple[Work, int]] = {}
     if original is not None:
         code = load_original(original)
-        found["original"] = (lambda name, severity: [code(image, name, severity) for image in images], len(images))
-    found["reference"] = (lambda name, severity: corrupt(images, name, severity, backend="reference"), len(images))
-    found["pcbench"] = (lambda name, severity: corrupt(images, name, severity, variant="imagenet-c"), len(images))
+        found["original"] = (lambda name: [code(x, name, s) for s in SEVERITIES for x in images], len(images))
+    single = partial(corrupt, images)
+    found["reference"] = (lambda name: [single(name, s, backend="reference") for s in SEVERITIES], len(images))
+    found["one by one"] = (lambda name: [single(name, s, variant="imagenet-c") for s in SEVERITIES], len(images))
+    found["pcbench"] = (lambda name: corrupt_severities(images, name, SEVERITIES, variant="imagenet-c"), len(images))
     if device != "cpu":
         many = torch.from_numpy(images).to(device).repeat(64, 1, 1, 1)
 
-        def there(name: str, severity: int) -> None:
-            corrupt(many, name, severity, variant="imagenet-c")
+        def there(name: str) -> None:
+            corrupt_severities(many, name, SEVERITIES, variant="imagenet-c")
             torch.cuda.synchronize()
 
         found[device] = (there, len(many))
     return found
 
 
-def milliseconds(work: Work, images: int, name: str, severity: int) -> float:
-    """Wall time of one call, an image."""
+def milliseconds(work: Work, images: int, name: str) -> float:
+    """Wall time of all severities, an image."""
     start = time.perf_counter()
-    work(name, severity)
+    work(name)
     return (time.perf_counter() - start) * 1e3 / images
 
 
@@ -85,14 +90,11 @@ def main() -> None:
     print("|---" * (len(works) + len(others) + 2) + "|")
     sums: dict[str, dict[str, float]] = {}
     for name in NAMES:
-        sums[name] = dict.fromkeys(works, 0.0)
-        for severity in SEVERITIES:
-            rounds = [
-                {label: milliseconds(work, count, name, severity) for label, (work, count) in works.items()}
-                for _ in range(arguments.rounds + 1)
-            ][1:]
-            for label in works:
-                sums[name][label] += statistics.median(times[label] for times in rounds)
+        rounds = [
+            {label: milliseconds(work, count, name) for label, (work, count) in works.items()}
+            for _ in range(arguments.rounds + 1)
+        ][1:]
+        sums[name] = {label: statistics.median(times[label] for times in rounds) for label in works}
         print(row(name, sums[name], others, len(SEVERITIES), f"{sums[name]['pcbench'] / 5 / bound:.0f}"), flush=True)
     for title, names in (("the 75 conditions", BENCHMARK_NAMES), ("all 95", NAMES)):
         total = {label: sum(sums[name][label] for name in names) for label in works}

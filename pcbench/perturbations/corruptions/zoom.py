@@ -57,8 +57,8 @@ def add_zoomed(totals: Tensor, which: Sequence[int], x: Tensor, factor: float) -
         index = torch.from_numpy(lower).to(x.device)
         weight = torch.from_numpy(part).to(x.device).view([-1 if d == dim else 1 for d in range(4)])
         x = torch.lerp(x.index_select(dim, index), x.index_select(dim, index + 1), weight)
-    for index in which:
-        totals[index] += x
+    for total in (totals[k] for k in which):
+        total += x
 
 
 @compiled
