@@ -16,6 +16,7 @@ from pcbench.harness.compute import batch_for, memory_of_one
 from pcbench.harness.estimate import ModelTiming, Timings, Work
 from pcbench.harness.evaluate import Batch, Evaluation, to_batch
 from pcbench.harness.images import Images
+from pcbench.harness.local import by_source
 from pcbench.harness.pipeline import Pipeline, Task, prepare
 from pcbench.harness.plan import DTYPES, Cell, Group, Plan, Request, make_plan
 from pcbench.perturbations.base import KINDS, Perturbation
@@ -68,8 +69,8 @@ def measure(
         for index, subject in enumerate(plan.subjects):
             say(f"timing {subject.label} with batches of {size}")
             models[subject.label] = _model(plan, index, images, size, device)
-        groups = plan.groups(plan.cells)
-        say(f"timing {len(groups)} conditions")
+        groups = by_source(plan.groups(plan.cells), images.view())
+        say(f"timing {sum(len(group.conditions) for group in groups)} conditions")
         ahead, beside = _conditions(plan, groups, images, size, device)
         say("timing what is written")
         writing, row, cell = _records(plan, images, device)
@@ -104,8 +105,8 @@ def measure(
 
 
 def _name(group: Group) -> str:
-    condition = group.condition
-    return f"{condition.suite} {condition.perturbation} {condition.severity:g}"
+    first, severities = group.conditions[0], [f"{condition.severity:g}" for condition in group.conditions]
+    return f"{first.suite} {first.perturbation} {','.join(severities)}"
 
 
 def _share(plan: Plan, cell: Cell) -> tuple[str, int]:
@@ -119,7 +120,7 @@ def _evaluation(plan: Plan, cell: Cell) -> Evaluation:
 def _batch(images: Images, group: Group, count: int, device: torch.device) -> Batch:
     """`count` images of a group, unperturbed where it has such, over and over again where there are fewer."""
     rows = [row % len(images.ids) for row in range(count)]
-    source, _ = images.source(group.condition, group.geometry)
+    source, _ = images.source(group.conditions[0], group.geometry)
     pixels = torch.from_numpy(source.read(rows))
     return to_batch(pixels, [images.labels[row] for row in rows], [images.ids[row] for row in rows], device)
 
@@ -159,29 +160,31 @@ def _model(plan: Plan, index: int, images: Images, size: int, device: torch.devi
 def _conditions(
     plan: Plan, groups: list[Group], images: Images, size: int, device: torch.device
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Seconds per image of each condition: before the model, and with its help."""
+    """Seconds per image of each group's conditions: before the model, of all; and with its help, of each."""
     ahead, beside = {}, {}
     known: dict[tuple[str, str], float] = {}  # an attack takes as long at every radius
     warm: set[str] = set()
     for group in groups:
         name = _name(group)
-        source, perturbed = images.source(group.condition, group.geometry)
-        perturbation = KINDS[group.condition.kind](group.condition)
+        conditions = group.conditions
+        source, perturbed = images.source(conditions[0], group.geometry)
+        perturbations = tuple(KINDS[condition.kind](condition) for condition in conditions)
+        kind = type(perturbations[0])
         rows = tuple(range(min(EACH, len(images.ids))))
         ids = tuple(images.ids[row] for row in rows)
-        if not perturbed and perturbation.on_device and device.type == "cuda":  # beside the model, not in the workers
+        if not perturbed and kind.on_device and device.type == "cuda":  # beside the model, not in the workers
             pixels = torch.from_numpy(source.read(rows)).to(device)
-            once = partial(perturbation.on_uint8, pixels, list(ids), plan.request.seed)
+            once = partial(kind.all_on_uint8, perturbations, pixels, list(ids), plan.request.seed)
             once()
             seconds = _seconds(once, device)
-            beside[f"{plan.subjects[group.cells[0].subject].label} {name}"] = seconds / len(rows)
-        elif not perturbed and type(perturbation).on_uint8 is not Perturbation.on_uint8:
-            task = Task(source, rows, ids, perturbation, plan.request.seed, None)
-            if group.condition.perturbation not in warm:  # compilers and tables
+            beside[f"{plan.subjects[group.cells[0].subject].label} {name}"] = seconds / len(rows) / len(conditions)
+        elif not perturbed and kind.on_uint8 is not Perturbation.on_uint8:
+            task = Task(source, rows, ids, perturbations, plan.request.seed, None)
+            if conditions[0].perturbation not in warm:  # compilers and tables
                 prepare(task)
-                warm.add(group.condition.perturbation)
+                warm.add(conditions[0].perturbation)
             ahead[name] = _seconds(partial(prepare, task), torch.device("cpu")) / len(rows)
-        if type(perturbation).on_float is Perturbation.on_float:
+        if kind.on_float is Perturbation.on_float:
             continue
         batch = _batch(images, group, min(TOGETHER, size), device)
         for cell in group.cells:
@@ -216,11 +219,12 @@ def _records(plan: Plan, images: Images, device: torch.device) -> tuple[float, f
 def _worker(groups: list[Group], images: Images) -> tuple[float, int]:
     """Seconds until a worker process has perturbed its first image, and its resident bytes."""
     for group in groups:
-        source, perturbed = images.source(group.condition, group.geometry)
-        perturbation = KINDS[group.condition.kind](group.condition)
-        if perturbed or type(perturbation).on_uint8 is Perturbation.on_uint8:
+        first = group.conditions[0]
+        source, perturbed = images.source(first, group.geometry)
+        kind = KINDS[first.kind]
+        if perturbed or kind.on_uint8 is Perturbation.on_uint8:
             continue
-        task = Task(source, (0,), (images.ids[0],), perturbation, 0, None)
+        task = Task(source, (0,), (images.ids[0],), (kind(first),), 0, None)
         with Pipeline(1, images.folder) as pipeline:
             before = {child.pid for child in psutil.Process().children(recursive=True)}
             start = time.perf_counter()

@@ -34,7 +34,8 @@ class Timings(Strict):
         opening: seconds until models and the list of images are there.
         decoding: seconds per image that is read, decoded and prepared, with all threads.
         models: label -> its timing.
-        ahead: condition -> seconds per image of one core, before the model sees it.
+        ahead: condition, or conditions that are made together -> seconds per image of one core, of all of them, before
+            the model sees it.
         beside: model and condition -> seconds per image of what is done with the model's help (attacks).
         writing: seconds for a finished cell: its table made, compressed, written.
         worker_start: seconds until worker processes are there.
@@ -65,7 +66,7 @@ class Work(Strict):
     Attributes:
         images: number of them.
         bytes_per_image: of all geometries together, decoded.
-        groups: condition, and for each of its cells (model, timesteps).
+        groups: the condition or conditions, and for each of their cells (model, timesteps).
     """
 
     images: int

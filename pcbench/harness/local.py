@@ -5,13 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pcbench.harness.evaluate import Batch, Chunks, Evaluation, Finished, Glance, evaluate_together, to_batch
 from pcbench.harness.images import Images, Store, View
 from pcbench.harness.pipeline import Pipeline, Task
 from pcbench.harness.plan import DTYPES, Group, Plan
 from pcbench.perturbations.base import KINDS, Perturbation
+
+_PORTION = 40_000_000  # bytes of images, all conditions of a group together, that a worker makes at once
 
 
 class Observer(Protocol):
@@ -75,51 +79,83 @@ def evaluate(
 def events(
     plan: Plan, groups: Sequence[Group], images: View[Store], settings: Settings, pipeline: Pipeline, chunks: Chunks
 ) -> Iterator[Beat | Finished]:
-    """Evaluate groups in order; yields how they get on, and their cells. What `evaluate` and other engines share."""
-    size = settings.batch_size
-    starts = range(0, len(images.ids), size)
+    """Evaluate groups in order; yields how they get on, and their cells. What `evaluate` and other engines share.
+
+    Batches are the outer loop and the conditions of a group the inner one.
+    """
+    size, seed = settings.batch_size, plan.request.seed
+    groups = by_source(groups, images)
+    batches = [range(start, min(start + size, len(images.ids))) for start in range(0, len(images.ids), size)]
 
     def tasks() -> Iterator[Task]:
         for group in groups:
-            ahead = _ahead(group, settings.device)
-            source, perturbed = images.source(group.condition, group.geometry)
-            for start in starts:
-                rows = tuple(range(start, min(start + size, len(images.ids))))
-                ids = tuple(images.ids[row] for row in rows)
-                part, positions = source.part(rows)
-                yield Task(part, positions, ids, None if perturbed else ahead, plan.request.seed, (rows, perturbed))
+            ahead = _perturbations(group, images) if _is_ahead(group, settings.device) else ()
+            source, _ = images.source(group.conditions[0], group.geometry)
+            for batch in batches:
+                for rows in _portions(batch, group):
+                    part, positions = source.part(tuple(rows))
+                    yield Task(part, positions, tuple(images.ids[row] for row in rows), ahead, seed, None)
 
     stream = pipeline.stream(tasks())
     for group in groups:
+        perturbations = _perturbations(group, images)
+        on_device = bool(perturbations) and not _is_ahead(group, settings.device)
         evaluations = [
             Evaluation(cell, plan.subjects[cell.subject], images.name, plan.request.seed, DTYPES[plan.request.dtype])
             for cell in group.cells
         ]
-        for _ in starts:
+        of_each = [[each for each in evaluations if each.cell.condition == one] for one in group.conditions]
+        for rows in batches:
             waited = time.perf_counter()
-            task, pixels, seconds = next(stream)
+            portions = [next(stream) for _ in _portions(rows, group)]
             waited = time.perf_counter() - waited
-            rows, perturbed = task.tag
-            on_device = not perturbed and not group.together and evaluations[0].perturbation.on_device
-            tensor = torch.from_numpy(pixels)
-            if on_device and settings.device.type == "cuda":
-                tensor = evaluations[0].perturbation.on_uint8(
-                    tensor.to(settings.device), list(task.ids), plan.request.seed
-                )
-            batch = to_batch(tensor, [images.labels[row] for row in rows], task.ids, settings.device)
+            seconds = sum(portion for _, _, portion in portions)
+            ids, labels = [images.ids[row] for row in rows], [images.labels[row] for row in rows]
+            made = [_joined(parts) for parts in zip(*(parts for _, parts, _ in portions), strict=True)]
+            del portions
+            if on_device:
+                made = type(perturbations[0]).all_on_uint8(perturbations, made[0].to(settings.device), ids, seed)
             for evaluation in evaluations:
                 evaluation.seconds["data"] += waited / len(evaluations)
                 evaluation.seconds["perturbation"] += seconds / len(evaluations)
-            yield from _through(evaluations, batch, group, chunks)
+            for some, pixels in zip([evaluations] if group.together else of_each, made, strict=True):
+                yield from _through(some, to_batch(pixels, labels, ids, settings.device), group, chunks)
         yield from (evaluation.finished() for evaluation in evaluations)
 
 
-def _ahead(group: Group, device: torch.device) -> Perturbation | None:
-    """What the workers do to the images of a group; None when that is nothing, or is done beside the model."""
-    perturbation = KINDS[group.condition.kind](group.condition)
-    if group.together or type(perturbation).on_uint8 is Perturbation.on_uint8:
-        return None
-    return None if perturbation.on_device and device.type == "cuda" else perturbation
+def by_source(groups: Sequence[Group], images: View[Store]) -> list[Group]:
+    """The same groups, but of one condition each where its images lie on disk: there is no work to share."""
+
+    def on_disk(group: Group) -> bool:
+        return any(images.source(condition, group.geometry)[1] for condition in group.conditions)
+
+    return [part for group in groups for part in (group.parts(1) if on_disk(group) else [group])]
+
+
+def _perturbations(group: Group, images: View[Store]) -> tuple[Perturbation, ...]:
+    """What is done to the images of a group before the conversion to float: by workers, or beside the model."""
+    kind = KINDS[group.conditions[0].kind]
+    _, perturbed = images.source(group.conditions[0], group.geometry)
+    if perturbed or group.together or kind.on_uint8 is Perturbation.on_uint8:
+        return ()
+    return tuple(kind(condition) for condition in group.conditions)
+
+
+def _is_ahead(group: Group, device: torch.device) -> bool:
+    """Whether workers perturb the images of a group, if anybody does."""
+    return not (KINDS[group.conditions[0].kind].on_device and device.type == "cuda")
+
+
+def _portions(rows: range, group: Group) -> list[range]:
+    """A batch in portions for the workers, so that memory and files do not grow with the number of conditions."""
+    height, width = group.geometry.size
+    count = -(-len(rows) * len(group.conditions) * height * width * 3 // _PORTION)
+    share = -(-len(rows) // min(count, len(rows)))
+    return [rows[start : start + share] for start in range(0, len(rows), share)]
+
+
+def _joined(parts: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    return torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: Chunks) -> Iterator[Beat]:

@@ -31,13 +31,13 @@ _LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """One batch to prepare.
+    """Images to prepare: a batch, or a part of it.
 
     Attributes:
         source: where the images are.
         positions: theirs in the source.
         ids: their ids.
-        perturbation: applied to them, or None.
+        perturbations: of one family, each applied to them; none for the images as they are.
         seed: of the run.
         tag: whatever the caller wants back with the result.
     """
@@ -45,34 +45,39 @@ class Task:
     source: Source
     positions: tuple[int, ...]
     ids: tuple[str, ...]
-    perturbation: Perturbation | None
+    perturbations: tuple[Perturbation, ...]
     seed: int
     tag: Any
 
 
-def prepare(task: Task) -> tuple[NDArray[np.uint8], float]:
-    """The images of a task, (B, H, W, 3), perturbed; and the seconds that it took."""
+def prepare(task: Task) -> tuple[list[NDArray[np.uint8]], float]:
+    """For each perturbation of a task the images, (B, H, W, 3), or once as they are; and the seconds that it took."""
     start = time.perf_counter()
     images = task.source.read(task.positions)
-    if task.perturbation is not None:
-        images = task.perturbation.on_uint8(torch.from_numpy(images), list(task.ids), task.seed).numpy()
-    return images, time.perf_counter() - start
+    made = [images]
+    if task.perturbations:
+        kind = type(task.perturbations[0])
+        tensors = kind.all_on_uint8(task.perturbations, torch.from_numpy(images), list(task.ids), task.seed)
+        made = [tensor.numpy() for tensor in tensors]
+    return made, time.perf_counter() - start
 
 
 def _prepare_to(path: Path, task: Task) -> tuple[tuple[int, ...], float]:
-    """In a worker: the images of a task, written to a file; their shape, and the seconds that it took.
+    """In a worker: the images of a task, written to a file one after another; the shape of all, and the seconds.
 
     What comes back through the pool's pipe is so small that it is written in one piece. A worker that is killed while
     it sends a large result would leave half a message there, for whose end the main process would wait for ever.
     """
-    images, seconds = prepare(task)
+    made, seconds = prepare(task)
     try:
-        images.tofile(path)
+        with path.open("wb") as file:
+            for images in made:
+                file.write(np.ascontiguousarray(images).data)
     except OSError as error:
         raise RunError(
             f"cannot write temporary images: {error.strerror}; set TMPDIR to a larger disk; what was finished is kept"
         ) from None
-    return images.shape, seconds
+    return (len(made), *made[0].shape), seconds
 
 
 def _start_worker() -> None:
@@ -115,8 +120,8 @@ class Pipeline:
         self._pool: ProcessPoolExecutor | None = None
         self._slots = [folder / f"batch-{index}.u8" for index in range(2 * workers + 1)]
 
-    def stream(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, NDArray[np.uint8], float]]:
-        """Each task with its images and the seconds of work that they took, in the order of the tasks.
+    def stream(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, list[NDArray[np.uint8]], float]]:
+        """Each task with what `prepare` makes of it, in the order of the tasks.
 
         Raises:
             RunError: the workers keep dying.
@@ -138,10 +143,10 @@ class Pipeline:
                     return
                 task, slot, future = waiting[0]
                 if future is None:
-                    images, seconds = prepare(task)
+                    made, seconds = prepare(task)
                 else:
                     shape, seconds = future.result()
-                    images = np.fromfile(slot, dtype=np.uint8).reshape(shape)
+                    made = list(np.fromfile(slot, dtype=np.uint8).reshape(shape))
             except BrokenProcessPool:
                 failures += 1
                 if failures > _RETRIES:
@@ -162,10 +167,10 @@ class Pipeline:
             failures = 0
             waiting.popleft()
             free.append(slot)
-            yield task, images, seconds
+            yield task, made, seconds
 
     def _submit(self, slot: Path, task: Task) -> Future[tuple[tuple[int, ...], float]] | None:
-        if task.perturbation is None and not isinstance(task.source, OnDisk):
+        if not task.perturbations and not isinstance(task.source, OnDisk):
             return None  # nothing but copying memory: a process is not worth its start
         if self._pool is None:
             # Spawned, not forked: a fork of a process with threads (torch's, CUDA's) can hang.

@@ -16,6 +16,7 @@ from pcbench.results.schema import SCHEMA_VERSION, ModelInfo
 from pcbench.suites.condition import Condition
 from pcbench.suites.registry import Suite, load_suite
 
+_FOR_EACH = 4  # groups for each of several workers, at least
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -122,20 +123,52 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that look at the same images: what is prepared once and shared. The unit of work of an engine.
+    """Cells whose images are prepared together and shared: of conditions that have work in common, for all models.
+
+    The unit of work of an engine. Its cells are evaluated side by side, batch by batch, and are finished together.
 
     Attributes:
         geometry: of the images.
-        condition: that is applied before the models; for `together` cells, the first one's.
         cells: in order.
-        together: the cells are evaluated side by side, batch by batch, each with its own condition, because their
+        together: each cell applies its own condition to the clean images, beside the model, because its
             representations are compared with the clean ones.
     """
 
     geometry: Geometry
-    condition: Condition
     cells: tuple[Cell, ...]
     together: bool = False
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """Those that are applied before the models, in order; for `together` cells the first one."""
+        found: list[Condition] = []
+        for cell in self.cells[:1] if self.together else self.cells:
+            if cell.condition not in found:
+                found.append(cell.condition)
+        return found
+
+    def parts(self, most: int) -> list["Group"]:
+        """The group in parts that are alike in size, of at most so many conditions."""
+        conditions = self.conditions
+        count = -(-len(conditions) // most)
+        if count == 1:
+            return [self]
+        share = -(-len(conditions) // count)
+        chosen = (conditions[start : start + share] for start in range(0, len(conditions), share))
+        return [replace(self, cells=tuple(cell for cell in self.cells if cell.condition in some)) for some in chosen]
+
+
+def divide(groups: Sequence[Group], workers: int) -> list[Group]:
+    """Groups for several workers: in parts as large as can be, while there are at least four for each worker.
+
+    Conditions of one group share work, but one worker does it. With few groups for many workers, some would wait for
+    the last ones: that costs more than sharing saves.
+    """
+    for most in range(max((len(group.conditions) for group in groups), default=1), 1, -1):
+        parts = [part for group in groups for part in group.parts(most)]
+        if len(parts) >= _FOR_EACH * workers:
+            return parts
+    return [part for group in groups for part in group.parts(1)]
 
 
 @dataclass(frozen=True)
@@ -157,16 +190,13 @@ class Plan:
             if cell.measure == "representations":
                 key: tuple[object, ...] = (cell.subject, cell.condition.suite, cell.measure)
             else:
-                key = (geometry, cell.condition.suite, json.dumps(asdict(cell.condition), sort_keys=True))
+                kind = cell.condition.kind
+                family = KINDS[kind].family(cell.condition) or json.dumps(asdict(cell.condition), sort_keys=True)
+                key = (geometry, cell.condition.suite, kind, family)
             found.setdefault(key, []).append(cell)
         return [
-            Group(
-                self.subjects[members[0].subject].geometry,
-                members[0].condition,
-                tuple(members),
-                members[0].measure == "representations",
-            )
-            for members in found.values()
+            Group(self.subjects[cells[0].subject].geometry, tuple(cells), cells[0].measure == "representations")
+            for cells in found.values()
         ]
 
     def model_infos(self) -> list[ModelInfo]:

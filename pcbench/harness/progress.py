@@ -92,7 +92,7 @@ class Journal(Progress):
         self._path = path
         self._every = every
         self._began = self._said = time.monotonic()
-        self._cells = self._done = self._images = self._seen = 0
+        self._cells = self._done = self._left = self._seen = 0
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
@@ -102,7 +102,7 @@ class Journal(Progress):
     def start(self, cells: int, done: int, images: int) -> None:
         """The sweep begins."""
         self._began = self._said = time.monotonic()
-        self._cells, self._done, self._images = cells, done, images
+        self._cells, self._done, self._left = cells, done, (cells - done) * images
         self._cut()
         self._write("start", {"images": images})
 
@@ -126,7 +126,7 @@ class Journal(Progress):
     def _write(self, event: str, more: dict[str, object]) -> None:
         self._said = time.monotonic()
         rate = self._seen / (self._said - self._began) if self._said > self._began else 0.0
-        left = ((self._cells - self._done) * self._images) / rate if rate else None
+        left = (self._left - self._seen) / rate if rate else None
         line = {
             "time": now(),
             "event": event,
@@ -176,7 +176,7 @@ class Display(Progress):
         self._bars: Bars | None = None
         self._said = time.monotonic()
         self._began = self._said
-        self._cells = self._finished = self._images = self._seen = 0
+        self._cells = self._finished = self._left = self._seen = 0
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.quiet:
@@ -219,7 +219,7 @@ class Display(Progress):
 
     def start(self, cells: int, done: int, images: int) -> None:
         """The sweep begins."""
-        self._cells, self._finished, self._images = cells, done, images
+        self._cells, self._finished, self._left = cells, done, (cells - done) * images
         self._began = time.monotonic()
         if done and not self.quiet:
             self.console.print(f"going on: {done} of {cells} cells are finished already", soft_wrap=True)
@@ -241,7 +241,7 @@ class Display(Progress):
         elif not self.quiet and time.monotonic() - self._said > _LOG_EVERY:
             self._said = time.monotonic()
             rate = self._seen / (self._said - self._began)
-            left = (self._cells - self._finished) * self._images / rate if rate else 0
+            left = (self._left - self._seen) / rate if rate else 0
             self.console.print(
                 f"{self._finished}/{self._cells} cells, {rate:,.1f} images/s, {left / 60:,.1f} min left; "
                 f"{what}, {accuracy}",

@@ -13,7 +13,7 @@ from pcbench.errors import RunError, UserError
 from pcbench.harness.evaluate import Finished
 from pcbench.harness.images import Images, View
 from pcbench.harness.local import Beat, Observer, Settings
-from pcbench.harness.plan import Group, Plan
+from pcbench.harness.plan import Group, Plan, divide
 from pcbench.harness.ray_cluster import Crew
 
 _LOSSES = 3  # times that a group is given again before the run gives up
@@ -48,13 +48,14 @@ class RayEngine:
     def __call__(
         self, plan: Plan, groups: Sequence[Group], images: Images, settings: Settings, observer: Observer
     ) -> Iterator[Finished]:
-        """Evaluate groups; yields cells as they are finished.
+        """Evaluate groups, divided for the workers; yields cells as they are finished.
 
         Raises:
             RunError: see the local engine; or a group whose workers are lost again and again, or no worker starts.
         """
         import ray
 
+        groups = divide(groups, self.crew.workers)
         todo = deque(groups)
         losses: Counter[str] = Counter()
         job = self._job(plan, images, settings)

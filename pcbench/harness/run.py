@@ -20,7 +20,7 @@ from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.log import Log, log_to_file
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import Cell, Group, Plan, Request, make_plan
+from pcbench.harness.plan import Cell, Group, Plan, Request, divide, make_plan
 from pcbench.harness.progress import Everyone, Journal, Progress, silent
 from pcbench.harness.ray import RayEngine
 from pcbench.harness.ray_cluster import Cluster, Crew, connected
@@ -181,7 +181,9 @@ def run(
                 command = command_of(request, directory, shard, cluster)
                 groups = plan.groups(plan.cells)
                 if part is not None:
-                    groups, info.shard, directory = part.of(groups), str(part), part.directory(directory)
+                    # large ones first: every n-th is an even share then
+                    dealt = sorted(divide(groups, part.count), key=lambda group: -len(group.conditions))
+                    groups, info.shard, directory = part.of(dealt), str(part), part.directory(directory)
                 info.command, info.seconds = [_public(word) for word in command], clock.laps
                 info.planned = sum(len(group.cells) for group in groups)
                 with RunStore(directory) as store:

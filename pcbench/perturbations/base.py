@@ -1,7 +1,7 @@
 """The interface between a condition and the images: what is perturbed, where, and with which random numbers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -87,6 +87,21 @@ class Perturbation(ABC):
             UserError: the condition makes no sense for this model (a timestep beyond T, too few classes).
         """
         return [condition]
+
+    @classmethod
+    def family(cls, condition: Condition) -> str | None:
+        """Names the conditions of this kind that have work in common with this one, which `all_on_uint8` does once.
+
+        None: it is made by itself.
+        """
+        return None
+
+    @classmethod
+    def all_on_uint8(
+        cls, perturbations: Sequence["Perturbation"], images: Tensor, ids: list[str], seed: int
+    ) -> list[Tensor]:
+        """What `on_uint8` of each of the perturbations gives, which are of this kind and of one family."""
+        return [perturbation.on_uint8(images, ids, seed) for perturbation in perturbations]
 
     def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
         """(B, H, W, 3) uint8 -> the same form."""

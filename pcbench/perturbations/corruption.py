@@ -1,6 +1,7 @@
 """The perturbation kind "corruption": the corruptions of ImageNet-C and CIFAR-C as conditions of a suite."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -58,13 +59,26 @@ class Corruption(Perturbation):
 
     def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:
         """(B, H, W, 3) uint8 -> the same form, on the same device."""
-        from pcbench.perturbations.corruptions import corrupt
+        (made,) = self.all_on_uint8([self], images, ids, seed)
+        return made
 
-        condition = self.condition
-        return corrupt(
+    @classmethod
+    def family(cls, condition: Condition) -> str:
+        """The severities of one corruption, made in one way."""
+        return json.dumps([condition.perturbation, condition.params], sort_keys=True)
+
+    @classmethod
+    def all_on_uint8(
+        cls, perturbations: Sequence[Perturbation], images: Tensor, ids: list[str], seed: int
+    ) -> list[Tensor]:
+        """Severities of one corruption: what does not depend on the severity is computed once."""
+        from pcbench.perturbations.corruptions import corrupt_severities
+
+        condition = perturbations[0].condition
+        return corrupt_severities(
             images,
             condition.perturbation,
-            int(condition.severity),
+            [int(perturbation.condition.severity) for perturbation in perturbations],
             seed=seed,
             ids=ids,
             jpeg85=bool(condition.params["jpeg85"]),

@@ -64,9 +64,12 @@ def test_measuring_finds_the_work_of_the_run(suite: str) -> None:
     request = Request(("tiny_models:slow", "tiny_models:still"), (suite,), data="samples", limit=9)
     timings, work = measure(request, torch.device("cpu"), 4, 0)
     assert work.images == 9
-    assert sorted(len(cells) for _, cells in work.groups) == [2] * 7
+    assert sorted(len(cells) for _, cells in work.groups) == [2, 2, 2, 4, 4]  # two severities of each corruption
     assert {steps for _, cells in work.groups for _, steps in cells} == {0, 2}
-    assert len(timings.ahead) == 4  # corruptions; noise is added beside the model
+    assert set(timings.ahead) == {
+        "small contrast 1,3",
+        "small impulse_noise 1,3",
+    }  # corruptions; noise is added beside the model
     assert len(timings.beside) == 2 * 2
     assert 0.05 / 4 <= timings.models["tiny_models:slow"].first < 0.5
     assert timings.models["tiny_models:still"].step == 0

@@ -31,8 +31,8 @@ def source(tmp_path: Path) -> Prepared:
 def tasks(source: Prepared) -> list[Task]:
     negative = Negative(Condition("s", "negative", "negative", "g", 1.0))
     rows = [tuple(range(start, min(start + 4, 23))) for start in range(0, 23, 4)]
-    # in turn with and without work for a process, which must not change the order
-    return [Task(source, r, tuple(map(str, r)), (None, negative)[i % 2], 0, r) for i, r in enumerate(rows)]
+    # in turn without work for a process, with one perturbation and with two: that must not change the order
+    return [Task(source, r, tuple(map(str, r)), (negative,) * (i % 3), 0, r) for i, r in enumerate(rows)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -41,12 +41,15 @@ def test_batches_come_whole_and_in_order(source: Prepared, tmp_path: Path, worke
         found = list(pipeline.stream(tasks(source)))
     everything = source.read(range(23))
     assert [task.tag for task, _, _ in found] == [task.tag for task in tasks(source)]
-    for index, (task, images, _) in enumerate(found):
+    for index, (task, made, _) in enumerate(found):
         expected = everything[list(task.tag)]
-        np.testing.assert_array_equal(images, 255 - expected if index % 2 else expected)
+        assert len(made) == max(1, index % 3)
+        for images in made:
+            np.testing.assert_array_equal(images, 255 - expected if index % 3 else expected)
 
 
 def test_images_that_nothing_is_done_to_start_no_process(source: Prepared, tmp_path: Path) -> None:
     with Pipeline(2, tmp_path) as pipeline:
-        assert len(list(pipeline.stream(tasks(source)[::2]))) == 3
+        assert len(list(pipeline.stream(tasks(source)[::3]))) == 2
+        assert pipeline._pool is None
         assert pipeline._pool is None

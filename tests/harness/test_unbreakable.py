@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 from children import start
 
-SUITE = """
+from pcbench.perturbations.corruptions import NAMES
+
+SUITE = f"""
 name = "long"
 version = 1
 description = "enough conditions to be killed in"
 
 [[perturbations]]
 kind = "corruption"
-names = ["brightness", "contrast", "impulse_noise", "pixelate"]
-severities = [1, 2, 3, 4, 5]
+names = {list(NAMES)}
+severities = [1, 2]
 """
-CELLS = 20
+CELLS = 2 * len(NAMES)  # two at a time
 
 
 @pytest.fixture
