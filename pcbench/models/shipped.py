@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parent / "weights"
 
 # file -> SHA-256
 SHIPPED: Mapping[str, str] = {
-    "convrnn-rgc-shallow-cifar-cifar10-quarter.safetensors": "1bd8e55a83c3c90218a060afbb9ada81f440efd62f83c3d862b402aadd817052",
-    "hah-vgg16-cifar10-half.safetensors": "dd168e5b128ec6092f94af535594e7f9de92677d27a66ba164c3e75c031d3ed6",
+    "convrnn-rgc-shallow-cifar-cifar10-quarter.safetensors": "adec878535b0b749a0f5bed16a1ff7301e9aff57a27dd0b3a39eaceedb08726d",
+    "hah-vgg16-cifar10-half.safetensors": "a3c00493ba0765c6a5427998c3c1ba9603710a0338561ec100295aea3ee9c380",
     "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "a9feaa94022a10bc222bb7886fb5050475874ad233790581e3941ae90b26c4fa",
     "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "de7431b8262c2e4f57e0eff08e6fe6c56c8d7d52d632190f6b91c967b1d63527",
     "pvgg16-cifar-cifar10-half.safetensors": "c78e79cd625f6fabc61f5b2b3e5b249829bc1ab4dfce99b6a6f5c20d3b5ea9a2",
