@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent / "weights"
 SHIPPED: Mapping[str, str] = {
     "convrnn-rgc-shallow-cifar-cifar10-quarter.safetensors": "adec878535b0b749a0f5bed16a1ff7301e9aff57a27dd0b3a39eaceedb08726d",
     "hah-vgg16-cifar10-half.safetensors": "a3c00493ba0765c6a5427998c3c1ba9603710a0338561ec100295aea3ee9c380",
-    "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "a9feaa94022a10bc222bb7886fb5050475874ad233790581e3941ae90b26c4fa",
+    "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "044ce49b709bbf94c8b3792347c8a8e103e52fdcdbc0cdb229f4a77c162b3916",
     "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "bfeda3669f0a8fa0f2c71fd485d16903c295b28c7a8bdb224f4b05eadbafb41c",
     "pvgg16-cifar-cifar10-half.safetensors": "c78e79cd625f6fabc61f5b2b3e5b249829bc1ab4dfce99b6a6f5c20d3b5ea9a2",
     "vgg16-cifar-cifar10-half.safetensors": "ee9e36c068945ec6b33ab3c056f01ac62fda1edb814e66e137d1ac501a843337",
