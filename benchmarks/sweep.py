@@ -46,7 +46,7 @@ from pcbench.data.registry import load_data
 from pcbench.harness.memory import keep_freed_memory
 from pcbench.models.base import TemporalClassifier
 from pcbench.models.loading import build, choose, load_model
-from pcbench.perturbations.corruptions import BENCHMARK_NAMES, corrupt
+from pcbench.perturbations.corruptions import BENCHMARK_NAMES, corrupt, corrupt_severities
 
 
 def suite_file(folder: Path, names: list[str], severities: list[int]) -> Path:
@@ -118,13 +118,13 @@ def bare(arguments: argparse.Namespace) -> dict[str, float]:
     with torch.inference_mode():
         model(torch.rand(2, *model.input_size), timesteps=1)
         for corruption in arguments.corruptions:
-            for severity in arguments.severities:
-                start = time.perf_counter()
-                images = corrupt(pixels, corruption, severity, ids=data.ids)
-                middle = time.perf_counter()
+            start = time.perf_counter()
+            made = corrupt_severities(pixels, corruption, arguments.severities, ids=data.ids)
+            middle = time.perf_counter()
+            for images in made:
                 model(torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255), timesteps=arguments.timesteps)
-                seconds["corruption"] += middle - start
-                seconds["model"] += time.perf_counter() - middle
+            seconds["corruption"] += middle - start
+            seconds["model"] += time.perf_counter() - middle
     return seconds
 
 

@@ -1,8 +1,13 @@
-"""A small suite that a sweep gets through in a second."""
+"""A small suite that a sweep gets through in a second, and a small Ray."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from clusters import TWO
+
+from pcbench.harness.ray_cluster import connected
 
 SUITE = """
 name = "small"
@@ -28,3 +33,10 @@ def suite(tmp_path: Path) -> str:
     path = tmp_path / "small.toml"
     path.write_text(SUITE)
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def ray_of_two() -> Iterator[None]:
+    """One Ray for several runs; that a run starts and stops its own is a test of its own."""
+    with connected(TWO, torch.device("cpu")):
+        yield

@@ -1,4 +1,4 @@
-"""Whatever the batch size, the workers, the order of models and conditions, and the moments of interruption."""
+"""Whatever the batch size, the engine, the workers, the order of models and conditions, and the interruptions."""
 
 import contextlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from clusters import TWO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_run import EXACT, sweep
@@ -16,7 +17,7 @@ MODELS = ("tiny_models:tiny", "tiny_models:still")
 TABLES = [
     'kind = "clean"',
     'kind = "noise"\nsigma = [0.5]',
-    'kind = "corruption"\nnames = ["impulse_noise", "contrast"]\nseverities = [3]',
+    'kind = "corruption"\nnames = ["impulse_noise", "contrast"]\nseverities = [1, 3, 5]',
 ]
 KEY = ["model", "perturbation", "severity", "image", "timestep"]
 
@@ -49,9 +50,11 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.usefixtures("ray_of_two")
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.integers(1, 12),
+    engines=st.lists(st.sampled_from(["local", "local", "ray"]), min_size=3, max_size=3),
     workers=st.sampled_from([0, 0, 2]),
     models=st.permutations(MODELS),
     order=st.permutations(range(len(TABLES))),
@@ -61,6 +64,7 @@ def test_records_depend_on_nothing_but_the_request(
     tmp_path_factory: pytest.TempPathFactory,
     reference: pd.DataFrame,
     batch: int,
+    engines: list[str],
     workers: int,
     models: list[str],
     order: list[int],
@@ -68,10 +72,12 @@ def test_records_depend_on_nothing_but_the_request(
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
     suite = suite_of(folder, order)
-    for after in stops:
+    computed = [{"engine": engine, "cluster": TWO if engine == "ray" else None} for engine in engines]
+    for after, how in zip(stops, computed, strict=False):
         with contextlib.suppress(KeyboardInterrupt):  # the last of several may find too little left to be stopped in
-            sweep(folder / "run", suite, tuple(models), limit=9, batch_size=1 + after, progress=Stop(after))
-    found = by_key(sweep(folder / "run", suite, tuple(models), limit=9, batch_size=batch, workers=workers).records)
+            sweep(folder / "run", suite, tuple(models), limit=9, batch_size=1 + after, progress=Stop(after), **how)
+    how = {"batch_size": batch, "workers": workers, **computed[-1]}
+    found = by_key(sweep(folder / "run", suite, tuple(models), limit=9, **how).records)
     pd.testing.assert_frame_equal(found[EXACT], reference[EXACT])
     for column in ("confidence", "nll"):  # a kernel may sum in another order for another batch size
         np.testing.assert_allclose(found[column], reference[column], rtol=1e-4, atol=1e-5)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,13 @@ import psutil
 import pytest
 import torch
 from children import start
+from clusters import TWO
 from test_run import Interrupt, sweep
 
 from pcbench.cli.app import main
 from pcbench.errors import RunError, UserError
 from pcbench.harness.progress import Progress
-from pcbench.harness.ray_cluster import Cluster, Crew, connected, crew_of
-
-TWO = Cluster(workers=2, cpus=0.5)
+from pcbench.harness.ray_cluster import Cluster, Crew, crew_of
 
 
 def assert_same_bytes(one: Path, other: Path) -> None:
@@ -29,13 +28,6 @@ def assert_same_bytes(one: Path, other: Path) -> None:
         assert sorted(path.name for path in (other / folder).iterdir()) == names
         for name in names:
             assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), name
-
-
-@pytest.fixture(scope="module")
-def ray_of_two() -> Iterator[None]:
-    """One Ray for several runs; that a run starts and stops its own is a test of its own."""
-    with connected(TWO, torch.device("cpu")):
-        yield
 
 
 def workers() -> list[psutil.Process]:
