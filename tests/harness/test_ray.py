@@ -30,8 +30,10 @@ def assert_same_bytes(one: Path, other: Path) -> None:
             assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), name
 
 
-def workers() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if "ray::Worker" in " ".join(child.cmdline())]
+def workers_at_work() -> list[psutil.Process]:
+    """Those that evaluate; Ray's title of one that still loads its models, or that waits, is another."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "ray::Worker.evaluate" in " ".join(child.cmdline())]
 
 
 class Kills(Progress):
@@ -45,10 +47,9 @@ class Kills(Progress):
     def batch(self, glance: object, images: int) -> None:
         self.seen += images
         if not self.killed and self.seen > 7:
-            at_work = workers()
-            assert at_work
-            at_work[0].kill()
-            self.killed = at_work[0].pid
+            for worker in workers_at_work()[:1]:
+                worker.kill()
+                self.killed = worker.pid
 
     def notice(self, text: str) -> None:
         self.notices.append(text)
