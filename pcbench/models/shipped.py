@@ -20,8 +20,8 @@ SHIPPED: Mapping[str, str] = {
     "hah-vgg16-cifar10-half.safetensors": "a3c00493ba0765c6a5427998c3c1ba9603710a0338561ec100295aea3ee9c380",
     "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "044ce49b709bbf94c8b3792347c8a8e103e52fdcdbc0cdb229f4a77c162b3916",
     "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "bfeda3669f0a8fa0f2c71fd485d16903c295b28c7a8bdb224f4b05eadbafb41c",
-    "pvgg16-cifar-cifar10-half.safetensors": "c78e79cd625f6fabc61f5b2b3e5b249829bc1ab4dfce99b6a6f5c20d3b5ea9a2",
-    "vgg16-cifar-cifar10-half.safetensors": "ee9e36c068945ec6b33ab3c056f01ac62fda1edb814e66e137d1ac501a843337",
+    "pvgg16-cifar-cifar10-half.safetensors": "78c7fa2e61b2fb7e5a627fd48c59a8c474fa7ba73ed7db32246c23273ec77431",
+    "vgg16-cifar-cifar10-half.safetensors": "fe70829d49463a281c4932aa7df8df41af263e0b44cbeba6800894dfdc7989c5",
     "pefficientnet-lite0-imagenet1k.safetensors": "41f442f7075c5a4466a0c8f3acd31cbc0681bf2c9b1a0517e57e815a1b262a91",
 }
 

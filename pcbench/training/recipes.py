@@ -89,4 +89,7 @@ CLASSIFIER = ClassifierRecipe(label_smoothing=0.1, ema=0.999, dtype="bfloat16")
 HAH = ClassifierRecipe(epochs=100, optimiser="adam", learning_rate=1e-3, weight_decay=0.0, schedule="steps", seed=2022)
 HAH_SHORT = replace(HAH, epochs=30)
 
-CONVRNN = ClassifierRecipe(learning_rate=0.02, weight_decay=1e-4, clip=1.0, schedule="one-cycle")
+# The published networks were trained by SGD (learning rate 0.01, weight decay 1e-4). Without normalisation in the graph
+# that learns slowly: reciprocal gated cells at quarter width reach 56 % of CIFAR-10 after 3 epochs of SGD at 0.02, and
+# 70 % after 3 of Adam.
+CONVRNN = ClassifierRecipe(optimiser="adam", learning_rate=2e-3, weight_decay=0.0, clip=1.0, schedule="one-cycle")

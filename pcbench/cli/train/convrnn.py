@@ -20,9 +20,9 @@ from pcbench.cli.train._classification import train, training_options
 def command(timesteps: int | None, loss_over: str, **options: Any) -> None:
     """Train a convolutional recurrent network, such as convrnn-rgc-shallow-cifar, through time.
 
-    By default: SGD with Nesterov momentum, weight decay 1e-4, gradients clipped to norm 1, one cycle of the learning
-    rate; 30 epochs; the loss on the last timestep. Which timesteps are supervised decides the shape of accuracy over
-    time. A training that was interrupted goes on with the same command. Several processes:
+    By default: Adam, gradients clipped to norm 1, one cycle of the learning rate; 30 epochs; the loss on the last
+    timestep. Which timesteps are supervised decides the shape of accuracy over time. A training that was interrupted
+    goes on with the same command. Several processes:
     torchrun --nproc-per-node 4 --no-python pcbench train convrnn ...
 
     Writes into the output folder: network.safetensors, log.csv, curves.png, and the state to go on from.
