@@ -1,8 +1,9 @@
 """The engine for many processes: the same bytes as the local one, whatever happens to its workers."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ def assert_same_bytes(one: Path, other: Path) -> None:
             assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), name
 
 
-def workers_at_work() -> list[psutil.Process]:
-    """Those that evaluate; Ray's title of one that still loads its models, or that waits, is another."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "ray::Worker.evaluate" in " ".join(child.cmdline())]
+def workers(family: Sequence[psutil.Process], doing: str = "") -> list[psutil.Process]:
+    """Those of a family of processes, by the title that Ray gives them: "ray::Worker", and the method that runs."""
+    found = []
+    for one in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [one] if f"ray::Worker{doing}" in " ".join(one.cmdline()) else []
+    return found
 
 
 class Kills(Progress):
@@ -47,7 +51,7 @@ class Kills(Progress):
     def batch(self, glance: object, images: int) -> None:
         self.seen += images
         if not self.killed and self.seen > 7:
-            for worker in workers_at_work()[:1]:
+            for worker in workers(psutil.Process().children(recursive=True), ".evaluate")[:1]:
                 worker.kill()
                 self.killed = worker.pid
 
@@ -146,15 +150,17 @@ def test_failures_of_a_model_and_lack_of_memory_are_as_on_the_local_engine(tmp_p
 @pytest.mark.slow
 def test_a_run_starts_and_stops_its_own_ray_and_ctrl_c_stops_it(tmp_path: Path, suite: str) -> None:
     words = ["run", "--model", "tiny_models:slow", "--suite", suite, "--data", "samples", "--no-figures", "--quiet"]
-    words += ["--batch-size", "2", "--output", str(tmp_path / "run")]
+    words += ["--batch-size", "1", "--output", str(tmp_path / "run")]  # long enough for a second worker to start
     with_ray = ["--engine", "ray", "--ray-workers", "2", "--cpus-per-worker", "0.5"]
     process = start([*words, *with_ray], tmp_path / "said")
     assert process.pid is not None
     family: list[psutil.Process] = []
-    while not list((tmp_path / "run" / "records").glob("*.parquet")) and process.is_alive():
+    # The second worker may start after the first has finished a cell.
+    while process.is_alive() and (len(workers(family)) < 2 or not list((tmp_path / "run/records").glob("*.parquet"))):
         process.join(0.05)
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any("ray::Worker" in " ".join(child.cmdline()) for child in family)  # the second may still be starting
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers(family)) == 2
     psutil.Process(process.pid).send_signal(2)
     process.join()
     said = (tmp_path / "said").read_text()
@@ -167,7 +173,7 @@ def test_a_run_starts_and_stops_its_own_ray_and_ctrl_c_stops_it(tmp_path: Path, 
     again = start(words, tmp_path / "said")
     again.join()
     assert again.exitcode == 0
-    sweep(tmp_path / "undisturbed", suite, "tiny_models:slow", batch_size=2)
+    sweep(tmp_path / "undisturbed", suite, "tiny_models:slow", batch_size=1)
     assert_same_bytes(tmp_path / "run", tmp_path / "undisturbed")
 
 
