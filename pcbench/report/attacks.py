@@ -77,7 +77,7 @@ def apart(found: Answers) -> Answers:
         norm = read_name(name).norm if group == "attack" else name.rpartition("-")[2]
         names.append(f"{name} {radius(size, norm)}" if size else name)
         if group == "attack":
-            balls.setdefault(f"{WORST} {norm} {radius(size, norm)}", []).append(row)
+            balls.setdefault(_ball(norm, size), []).append(row)
     firsts = conditions.iloc[[rows[0] for rows in balls.values()]].assign(perturbation=list(balls))
     values = np.stack([found.values[rows].all(axis=0) for rows in balls.values()])
     return replace(
@@ -85,6 +85,26 @@ def apart(found: Answers) -> Answers:
         conditions=pd.concat([firsts, conditions.assign(perturbation=names)], ignore_index=True),
         values=np.concatenate([values, found.values]),
     )
+
+
+def judged_at(found: Answers) -> dict[str, set[int]]:
+    """The timesteps at which the worst cases of `apart` can be judged, by name; others would look robust unattacked.
+
+    They are those that an attack of the ball was made for; all, where one was made for the mean or the worst of them,
+    or where all of them come from another network.
+    """
+    steps: dict[str, set[int]] = {}
+    every = {int(t) for t in found.timesteps}
+    attacks = found.conditions[found.conditions["group"] == "attack"]
+    read = [(read_name(name), size) for name, size in attacks[["perturbation", "severity"]].itertuples(index=False)]
+    for name, size in read:
+        own = set() if name.source else every if name.timestep is None else {name.timestep}
+        steps.setdefault(_ball(name.norm, size), set()).update(own)
+    return {ball: own or every for ball, own in steps.items()}
+
+
+def _ball(norm: str, epsilon: float) -> str:
+    return f"{WORST} {norm} {radius(epsilon, norm)}"
 
 
 def _robust(records: pd.DataFrame) -> list[dict[str, object]]:

@@ -15,7 +15,7 @@ from pcbench.analysis.runs import compare, named_answers
 from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import interval, wilson
 from pcbench.errors import UserError
-from pcbench.report.attacks import apart, stories
+from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.report.examples import Card, cards
 from pcbench.report.tables import verdicts
 from pcbench.results.load import Run
@@ -110,7 +110,8 @@ def _safe_json(table: pd.DataFrame) -> str:
 def points(runs: Sequence[Run]) -> pd.DataFrame:
     """A row for each suite, model, perturbation ("all": their mean) and timestep.
 
-    A mean over attacks says nothing: a suite with attacks has the worst case over those of each radius in its place.
+    A mean over attacks says nothing: a suite with attacks has the worst case over those of each radius in its place,
+    at the timesteps that were attacked.
 
     Returns:
         Columns suite, data, model, perturbation, timestep, accuracy, low, high (percent), n. Intervals: Wilson's where
@@ -121,7 +122,7 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
         for label, found in named:
             answers = apart(found)
             system = systems([(label, answers)])[0]
-            n, names = len(answers.images), answers.perturbations()
+            n, names, judged = len(answers.images), answers.perturbations(), judged_at(found)
             for index, name in enumerate(names):
                 low, high = interval(system.replicates[:, index])
                 values = answers.of(name)
@@ -139,6 +140,7 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
                         n,
                     )
                     for i, t in enumerate(answers.timesteps)
+                    if t in judged.get(name, answers.timesteps)
                 ]
             if len(names) > 1 and "attack" not in set(answers.conditions["group"]):
                 low, high = interval(system.replicates.mean(axis=1))

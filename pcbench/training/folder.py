@@ -3,6 +3,7 @@
     DIR/training.json   recipe and arguments; the same command again goes on, another one is refused
     DIR/state.pt        the latest state: parameters, optimiser, position, log so far
     DIR/log.csv         one row per epoch
+    DIR/.lock           held while a process trains
 
 Every file is written beside its place and then moved there, so that it is always whole.
 """
@@ -16,22 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from pcbench.errors import UserError
 from pcbench.models.pickles import read_pickled
 
 Row = dict[str, float | int | str]
 
+_LOCK = ".lock"
+
 
 class TrainingFolder:
-    """The folder of one training.
+    """The folder of one training, locked against other processes for as long as the object, or the process, lives.
 
     Args:
         path: of the folder; made if need be.
         arguments: what makes the training what it is, plain values. Equal arguments resume.
 
     Raises:
-        UserError: the folder holds another training, or something else.
+        UserError: the folder holds another training, or something else, or another process trains in it.
     """
 
     def __init__(self, path: Path, arguments: Mapping[str, object]) -> None:
@@ -39,22 +43,32 @@ class TrainingFolder:
         self._state = path / "state.pt"
         wanted = json.loads(json.dumps(arguments))
         note = path / "training.json"
-        if note.is_file():
-            try:
-                found = dict(json.loads(note.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, RecursionError):
-                raise UserError(f"{note} is damaged; give another --output") from None
-            for name in sorted({*wanted, *found}):
-                if wanted.get(name) != found.get(name):
-                    raise UserError(
-                        f"{path} holds another training: its {name} is {found.get(name)!r}, not {wanted.get(name)!r}; "
-                        "give another --output"
-                    )
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        foreign = path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir()))
+        if foreign and not note.is_file():
             raise UserError(f"{path} is not empty and holds no training; give another --output")
+        path.mkdir(parents=True, exist_ok=True)
+        # One lock a process and folder, however many objects: training and saving may each have their own.
+        self._lock = FileLock(path / _LOCK, blocking=False, is_singleton=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise UserError(f"{path} is in use by another training; wait, or give another --output") from None
+        if note.is_file():
+            self._check(note, wanted)
         else:
-            path.mkdir(parents=True, exist_ok=True)
             write_whole(note, (json.dumps(wanted, indent=2) + "\n").encode())
+
+    def _check(self, note: Path, wanted: Mapping[str, object]) -> None:
+        try:
+            found = dict(json.loads(note.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError):
+            raise UserError(f"{note} is damaged; give another --output") from None
+        for name in sorted({*wanted, *found}):
+            if wanted.get(name) != found.get(name):
+                raise UserError(
+                    f"{self.path} holds another training: its {name} is {found.get(name)!r}, not "
+                    f"{wanted.get(name)!r}; give another --output"
+                )
 
     def load_state(self) -> dict[str, Any] | None:
         """The latest state, on the CPU, or None at the beginning. Raises UserError when it is damaged."""

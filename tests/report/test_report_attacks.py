@@ -11,7 +11,7 @@ from attacked import cell
 from pcbench.analysis.answers import answers
 from pcbench.analysis.attacks import WORST, robust_accuracy
 from pcbench.figures.adversarial import CAPTIONS
-from pcbench.report.attacks import apart, stories
+from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.results.load import Run
 
 IMAGES = "abcdefgh"
@@ -39,6 +39,14 @@ def test_the_leaderboard_has_the_worst_case_over_the_attacks_of_a_radius() -> No
     table = robust_accuracy(records())
     worst = table[(table["label"] == WORST) & (table["epsilon"] == 4 / 255)].set_index("timestep")["correct"]
     assert worst.to_dict() == {0: 2, 1: 1}
+
+
+def test_a_worst_case_is_judged_only_where_an_attack_was_aimed() -> None:
+    found = answers(records())
+    assert judged_at(found) == {f"{WORST} linf 4/255": {0, 1}, f"{WORST} linf 8/255": {1}}
+    for name in ("pgd-linf@mean", "pgd-linf+from:other@t0"):  # about all timesteps; judged at all of them
+        other = pd.concat([records(), pd.DataFrame(cell(name, 2 / 255, ["ab", "abcd"], IMAGES))])
+        assert judged_at(answers(other))[f"{WORST} linf 2/255"] == {0, 1}
 
 
 def test_answers_without_attacks_stay_as_they_are() -> None:

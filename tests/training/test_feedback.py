@@ -285,6 +285,31 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
         folder.load_state()
 
 
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from pcbench.training.folder import TrainingFolder\n"
+        "folder = TrainingFolder(Path(sys.argv[1]), {'seed': 0})\n"
+        "print('mine', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "t")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(UserError, match="is in use by another training; wait, or give another --output"):
+            TrainingFolder(tmp_path / "t", {"seed": 0})
+        other.kill()
+    first = TrainingFolder(tmp_path / "t", {"seed": 0})  # a killed process holds nothing
+    second = TrainingFolder(tmp_path / "t", {"seed": 0})
+    del first
+    with pytest.raises(subprocess.CalledProcessError):  # the second object keeps the lock
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    del second
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
 def test_the_split_depends_on_ids_alone() -> None:
     names = [f"image-{n}" for n in range(50)]
     train, held_out = split(names, 0.2)
