@@ -16,10 +16,10 @@ FOLDER = Path(__file__).parent / "weights"
 
 # file -> SHA-256
 SHIPPED: Mapping[str, str] = {
-    "convrnn-rgc-shallow-cifar-cifar10-quarter.safetensors": "adec878535b0b749a0f5bed16a1ff7301e9aff57a27dd0b3a39eaceedb08726d",
+    "convrnn-rgc-shallow-cifar-cifar10-half.safetensors": "31777fe47b1b664d5b99c361608b931810e46505f253ddbb4b6821ed6286ec82",
     "hah-vgg16-cifar10-half.safetensors": "a3c00493ba0765c6a5427998c3c1ba9603710a0338561ec100295aea3ee9c380",
     "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "044ce49b709bbf94c8b3792347c8a8e103e52fdcdbc0cdb229f4a77c162b3916",
-    "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "bfeda3669f0a8fa0f2c71fd485d16903c295b28c7a8bdb224f4b05eadbafb41c",
+    "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "b724fc1aba77561999ea9488537845d90dc63622348ce3ccb901977390737eea",
     "pvgg16-cifar-cifar10-half.safetensors": "78c7fa2e61b2fb7e5a627fd48c59a8c474fa7ba73ed7db32246c23273ec77431",
     "vgg16-cifar-cifar10-half.safetensors": "fe70829d49463a281c4932aa7df8df41af263e0b44cbeba6800894dfdc7989c5",
     "pefficientnet-lite0-imagenet1k.safetensors": "41f442f7075c5a4466a0c8f3acd31cbc0681bf2c9b1a0517e57e815a1b262a91",

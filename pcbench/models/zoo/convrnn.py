@@ -18,7 +18,7 @@ WIDTHS = {
     "cifar10-half": (0.5, "half width"),
     "cifar10-quarter": (0.25, "quarter width"),
 }
-MATCHED = (0.8, "as many parameters as reciprocal gated cells at quarter width")  # in the shallow graph
+MATCHED = (1.6, "as many parameters as reciprocal gated cells at half width")  # in the shallow graph
 
 
 def _weights(name: str, cell: str, geometry: str | None) -> tuple[Weights, ...]:
