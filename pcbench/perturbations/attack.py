@@ -340,7 +340,7 @@ def settle_readout(at: object, timesteps: int, model: TemporalClassifier, where:
 
 
 def _settle_source(name: str, model: TemporalClassifier, where: str) -> tuple[str, str]:
-    """The model that examples are crafted on, and the tag of its weights: for a baseline the model's own if it can."""
+    """The model that examples are crafted on, and the tag of its weights: for a baseline the model's own if at hand."""
     from pcbench.models.loading import RANDOM, choose, find_model
 
     tag: str | None = None
@@ -349,7 +349,7 @@ def _settle_source(name: str, model: TemporalClassifier, where: str) -> tuple[st
         if baseline is None:
             return model.name, model.weights
         name = baseline
-        tags = [RANDOM, *(entry.tag for entry in find_model(name)[0].weights)]
+        tags = [RANDOM, *(entry.tag for entry in find_model(name)[0].weights if not entry.missing())]
         tag = model.weights if model.weights in tags else None
     weights = choose(name, tag).weights
     if weights.num_classes != model.num_classes:

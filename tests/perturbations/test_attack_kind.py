@@ -1,5 +1,7 @@
 """The kind `attack`: how a suite's table becomes conditions, and what it refuses in one line."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_network import TIMESTEPS, Tiny, attack, context, network, task
@@ -8,7 +10,8 @@ from torch import Tensor
 from pcbench.analysis.attacks import ROLES, read_name
 from pcbench.errors import UserError
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
-from pcbench.perturbations.attack import AttackImages
+from pcbench.models.loading import load_model
+from pcbench.perturbations.attack import AttackImages, _settle_source
 from pcbench.perturbations.attack_probe import AttackProbe
 from pcbench.perturbations.attacks.attack import ATTACKS
 from pcbench.suites.registry import load_suite
@@ -180,6 +183,22 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
     own = attack(other, images, labels, attack="fgsm", epsilons=[0.03], at=[1])
     both = own.columns["attacked"] & seen
     assert torch.equal(found.images[both], own.images[both])
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "expected"),
+    [
+        ("pvgg16-cifar", "cifar10-half", ("vgg16-cifar", "cifar10-half")),
+        ("pvgg16-cifar", "random", ("vgg16-cifar", "random")),
+        # the feedforward network has a tag of that name too, but no weights for it are shipped
+        ("convrnn-rgc-shallow-cifar", "cifar10-half", ("convrnn-feedforward-shallow-cifar", "cifar10-matched")),
+    ],
+)
+def test_a_baseline_has_the_model_s_weights_or_those_at_hand(
+    name: str, weights: str, expected: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
+    assert _settle_source("baseline", load_model(name, weights), "here") == expected
 
 
 @pytest.mark.parametrize(
