@@ -123,6 +123,9 @@ def compare(runs: Sequence[Run], baseline: str | None = None, suites: Sequence[s
     result: list[Question] = []
     for named in named_answers(runs, suites).values():
         result += questions(systems(named), baselines_of(named, runs), baseline)
+    if all(run.records.empty for run in runs):
+        why = next((f": {problem}" for run in runs for problem in run.problems), "")
+        raise UserError(f"there is nothing to compare: no records{why}")
     if not result:
         raise UserError("there is nothing to compare: one model without dynamics; name a second run, one of a baseline")
     return result

@@ -84,7 +84,8 @@ class Run:
                 return None
             return pd.read_parquet(io.BytesIO(content))
         except FileNotFoundError:
-            self.note(f"{path} is missing")
+            # a run that was published without its records has none of them: one line for all
+            self.note(f"{path} is missing" if path.parent.is_dir() else f"{path.parent} is missing, with all its files")
         except Exception as error:  # pyarrow raises nearly anything on a damaged file
             self.note(f"{path} is damaged ({str(error) or type(error).__name__}); it is left out")
         return None

@@ -1,6 +1,7 @@
 """`pcbench compare`, `figures`, `report` and `results` on whole, partial and damaged runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def test_compare_names_a_damaged_file_and_compares_what_all_models_have(run: Pat
     assert f"{name} is damaged" in result.output
     assert "left out, because not all models have it: fog 1 of" in result.output
     assert "no corruption errors: fog has severities 2, 3, 4, 5" in result.output
+
+
+def test_a_run_published_without_its_records_says_so_in_one_line(run: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run / "records")
+    with pytest.raises(UserError, match=rf"no records: {run / 'records'} is missing, with all its files"):
+        CliRunner().invoke(compare, [str(run)], catch_exceptions=False)
+    make_run(run.parent / "b", standard_models(2), SUITES, n=10)
+    result = CliRunner().invoke(report, [str(run.parent), "--output", str(tmp_path / "page.html")])
+    assert result.exit_code == 0, result.output
+    assert result.output.count(f"{run / 'records'} is missing") == 1
 
 
 def test_compare_shows_noise_by_its_strength_and_repeats_no_table(tmp_path: Path) -> None:
