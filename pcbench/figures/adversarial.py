@@ -226,7 +226,7 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ax.set_yticks(range(len(data)), list(data["condition"]))
     ax.set_ylim(len(data) - 0.5, -0.5)
     ax.set_xlim(-3, 103)
-    ax.set_xlabel(f"accuracy (%) of the {data['n'].max()} clean-correct images, 95 % interval")
+    ax.set_xlabel(f"accuracy (%) of the {data['n'].max()} clean-correct\nimages, 95 % interval")
     _entitle(figure, records, f"{norm} ε = {radius(epsilon, norm)}, judged at t = {step}")
     figure.legend(loc="outside lower center", ncols=3)
     return figure, data

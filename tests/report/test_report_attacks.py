@@ -10,7 +10,8 @@ from attacked import cell
 
 from pcbench.analysis.answers import answers
 from pcbench.analysis.attacks import WORST, robust_accuracy
-from pcbench.figures.adversarial import CAPTIONS
+from pcbench.figures import style
+from pcbench.figures.adversarial import CAPTIONS, drawings
 from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.results.load import Run
 
@@ -66,6 +67,19 @@ def test_a_story_has_the_worst_case_both_denominators_every_doubt_and_the_figure
     assert len(story.pictures) >= 3
     for picture in story.pictures:
         assert base64.b64decode(picture.source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+
+
+def test_no_label_of_a_figure_is_cut_off_however_long_the_names() -> None:
+    long = cell("pgd-linf+from:convrnn-feedforward-shallow-cifar@t0", 4 / 255, ["ab", "abcd"], IMAGES)
+    with style.style():
+        for name, (figure, _) in drawings(pd.concat([records(), pd.DataFrame(long)])).items():
+            figure.draw_without_rendering()
+            labels = [text for ax in figure.axes for text in (ax.title, ax.xaxis.label, ax.yaxis.label)]
+            for text in [*labels, *figure.texts]:
+                box = text.get_window_extent()
+                if text.get_text():
+                    assert box.x0 >= -2, (name, text)
+                    assert box.x1 <= figure.bbox.x1 + 2, (name, text)
 
 
 def test_a_run_without_attacks_has_no_story() -> None:
