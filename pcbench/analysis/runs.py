@@ -87,6 +87,7 @@ def named_answers(runs: Sequence[Run], suites: Sequence[str] = ()) -> dict[str, 
     for suite in suites:
         if suite not in known:
             raise UserError(f"no records of suite {suite!r} in these runs; they have: {', '.join(known) or 'none'}")
+    names = names_of(runs)
     per_suite: dict[str, list[tuple[str, Answers]]] = {}
     for suite in suites or known:
         here = [(run, found) for run, found in entries if found.name[3] == suite]
@@ -96,13 +97,24 @@ def named_answers(runs: Sequence[Run], suites: Sequence[str] = ()) -> dict[str, 
         for run, found in here:
             label = found.model
             if models[found.model] > 1:
-                label += f" [{found.name[1]}]" if pairs[found.name[:2]] == 1 else f" ({run.directory.name})"
+                label += f" [{found.name[1]}]" if pairs[found.name[:2]] == 1 else f" ({names[run.directory]})"
             named.append((label, found))
         labels = [label for label, _ in named]
         if len(set(labels)) < len(labels):
             named = [(f"{found.model} ({run.directory})", found) for run, found in here]
         per_suite[suite] = named
     return per_suite
+
+
+def names_of(runs: Sequence[Run]) -> dict[Path, str]:
+    """Directory -> name of a run: its last folder, with as many above it as tell it from the other runs."""
+    paths = {run.directory: run.directory.resolve().parts for run in runs}
+    names = {}
+    for directory, parts in paths.items():
+        others = [other for other in set(paths.values()) if other != parts]
+        depth = next(n for n in range(1, len(parts) + 1) if all(other[-n:] != parts[-n:] for other in others))
+        names[directory] = "/".join(parts[-depth:])
+    return names
 
 
 def baselines_of(named: Sequence[tuple[str, Answers]], runs: Sequence[Run]) -> dict[str, str | None]:

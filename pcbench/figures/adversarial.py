@@ -206,7 +206,7 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     low, high = wilson(data["correct"], data["n"])
     data = data.assign(accuracy=100 * data["correct"] / data["n"], low=100 * low, high=100 * high)
     data = data.sort_values("accuracy", ascending=False, kind="stable").reset_index(drop=True)
-    figure = style.canvas(style.COLUMN * 1.2, 1.2 + 0.2 * len(data))
+    figure = style.canvas(style.COLUMN * 1.2, 1.4 + 0.2 * len(data))
     ax = figure.subplots()
     roles = dict(zip(rows["label"], rows["role"], strict=True)) | {WORST: WORST}
     for index, role in enumerate(_ROLES):

@@ -46,8 +46,8 @@ class Story:
     pictures: list[Picture]
 
 
-def stories(run: Run) -> list[Story]:
-    """A story for each model and suite with attacks."""
+def stories(run: Run, name: str) -> list[Story]:
+    """A story for each model and suite with attacks of a run, which the titles call by the name."""
     if run.records.empty or not (run.records["group"] == "attack").any():
         return []
     found = []
@@ -56,7 +56,7 @@ def stories(run: Run) -> list[Story]:
             continue
         model, weights, data, suite = (str(name) for name in system)
         checks = believability(part)
-        title = f"{run.directory.name}: {model} [{weights}] on {data}, suite {suite}"
+        title = f"{name}: {model} [{weights}] on {data}, suite {suite}"
         found.append(Story(title, overall(checks), doubts(checks), _robust(part), checks, _pictures(part)))
     return found
 

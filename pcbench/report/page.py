@@ -11,7 +11,7 @@ import pandas as pd
 
 from pcbench import __version__
 from pcbench.analysis.comparison import OVERALL, systems
-from pcbench.analysis.runs import compare, named_answers
+from pcbench.analysis.runs import compare, named_answers, names_of
 from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import interval, wilson
 from pcbench.errors import UserError
@@ -43,7 +43,7 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=PackageLoader("pcbench.report"), autoescape=select_autoescape())
-    speeds = speed(runs)
+    speeds, names = speed(runs), names_of(runs)
     template = environment.get_template("report.html")
     assets = files("pcbench.report") / "templates"
     return template.render(
@@ -56,9 +56,9 @@ def page(runs: Sequence[Run], problems: Sequence[str] = ()) -> str:
         speeds=speeds.to_dict("records"),
         findings=findings(runs),
         examples=_by_suite(runs),
-        provenance=[provenance(run) for run in runs],
-        attacks=[story for run in runs for story in stories(run)],
-        extras=[each for run in runs for each in extra_tables(run)],
+        provenance=[provenance(run, names[run.directory]) for run in runs],
+        attacks=[story for run in runs for story in stories(run, names[run.directory])],
+        extras=[each for run in runs for each in extra_tables(run, names[run.directory])],
         problems=[*problems, *(problem for run in runs for problem in run.problems)],
     )
 
@@ -70,7 +70,7 @@ def _packed(script: str) -> str:
 
 def findings(runs: Sequence[Run]) -> dict[str, list[str]]:
     """Name of a run -> its plain answers, as `pcbench compare` words them. Attacks have a story of their own."""
-    found = {}
+    found, names = {}, names_of(runs)
     for run in runs:
         try:
             asked = compare([run])
@@ -78,16 +78,17 @@ def findings(runs: Sequence[Run]) -> dict[str, list[str]]:
             continue
         lines = [line for each in asked if "attack" not in set(each.table["group"]) for line in verdicts(each)]
         if lines:
-            found[run.directory.name] = lines
+            found[names[run.directory]] = lines
     return found
 
 
 def _by_suite(runs: Sequence[Run]) -> dict[str, list[Card]]:
     """Title -> examples."""
     found: dict[str, list[Card]] = {}
+    names = names_of(runs)
     for run in runs:
         for card in cards(run):
-            found.setdefault(f"{run.directory.name}, suite {card.suite}", []).append(card)
+            found.setdefault(f"{names[run.directory]}, suite {card.suite}", []).append(card)
     return found
 
 
@@ -161,11 +162,11 @@ def points(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def provenance(run: Run) -> dict[str, object]:
+def provenance(run: Run, name: str) -> dict[str, object]:
     """What a reader needs to make a run again."""
     info = run.info
     return {
-        "name": run.directory.name,
+        "name": name,
         "status": info.status,
         "missing": run.missing,
         "command": join(info.command),
@@ -184,7 +185,7 @@ def provenance(run: Run) -> dict[str, object]:
     }
 
 
-def extra_tables(run: Run) -> list[dict[str, object]]:
+def extra_tables(run: Run, name: str) -> list[dict[str, object]]:
     """Tables that some runs have beside their records, such as shares of terms (terms.csv)."""
     found: list[dict[str, object]] = []
     for path in sorted(run.directory.glob("*.csv")):
@@ -195,7 +196,7 @@ def extra_tables(run: Run) -> list[dict[str, object]]:
             continue
         found.append(
             {
-                "title": f"{run.directory.name}: {_TITLES.get(path.stem, path.stem)}",
+                "title": f"{name}: {_TITLES.get(path.stem, path.stem)}",
                 "columns": list(table.columns),
                 "rows": [[_shown(value) for value in row] for row in table.head(_MOST_ROWS).to_numpy(dtype=object)],
                 "left_out": max(0, len(table) - _MOST_ROWS),

@@ -109,7 +109,7 @@ def test_tables_beside_the_records(directory: Path) -> None:
         if len(content) % 2:
             assert list(costs(run)) == ["model", "weights", "timestep", "gmacs", "gmacs_unrolled"]
         else:
-            extra_tables(run)
+            extra_tables(run, "run")
         if run.problems:
             raise UserError(run.problems[0])
 

@@ -6,9 +6,11 @@ import pytest
 from click.testing import CliRunner
 from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_models
 
-from pcbench.analysis.runs import compare, open_runs
+from pcbench.analysis.runs import compare, names_of, open_runs
 from pcbench.cli.report import command
+from pcbench.report.page import findings
 from pcbench.report.tables import Cell, Grid, to_latex, verdicts
+from pcbench.results.load import load_results
 
 FLAGS = [
     "--headless",
@@ -46,6 +48,14 @@ def test_the_page_gives_the_plain_answers_and_says_that_there_are_no_pictures(re
     for question in compare(open_runs([report.parent / "a"])[0]):
         assert f">{verdicts(question)[0]}<" in text
     assert "None of these runs kept pictures" in text
+
+
+def test_runs_of_one_folder_name_keep_their_own_answers(tmp_path: Path) -> None:
+    for folder in ("x/noise", "y/noise", "x/other"):
+        make_run(tmp_path / folder, standard_models(2), {"gaussian-noise": gaussian_noise()}, n=20)
+    runs = load_results(tmp_path).runs
+    assert set(findings(runs)) == {"x/noise", "y/noise", "other"}
+    assert sorted(names_of(runs).values()) == ["other", "x/noise", "y/noise"]
 
 
 def test_latex_has_the_signs_of_numbers_and_leaves_names_alone() -> None:

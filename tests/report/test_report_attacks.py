@@ -56,7 +56,7 @@ def test_answers_without_attacks_stay_as_they_are() -> None:
 
 
 def test_a_story_has_the_worst_case_both_denominators_every_doubt_and_the_figures() -> None:
-    (story,) = stories(cast("Run", SimpleNamespace(records=records(), directory=Path("some/run"))))
+    (story,) = stories(cast("Run", SimpleNamespace(records=records(), directory=Path("some/run"))), "run")
     assert story.title == "run: m [w] on d, suite s"
     last = [row for row in story.robust if row["radius"] == "linf 4/255" and row["timestep"] == 1]
     assert [(row["attacks"], str(row["all"]).split(",")[0]) for row in last] == [(3, "12.5 % (1 of 8)")]
@@ -84,4 +84,4 @@ def test_no_label_of_a_figure_is_cut_off_however_long_the_names() -> None:
 
 def test_a_run_without_attacks_has_no_story() -> None:
     quiet = SimpleNamespace(records=records().query("group != 'attack'"), directory=Path("run"))
-    assert stories(cast("Run", quiet)) == []
+    assert stories(cast("Run", quiet), "run") == []
