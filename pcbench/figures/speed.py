@@ -19,11 +19,16 @@ def speed_figure(table: pd.DataFrame, suite: str) -> Figure:
     """
     figure = style.canvas()
     ax = figure.subplots()
+    labelled = set()  # networks on one backbone begin at one point
     for index, (model, part) in enumerate(table[table["suite"] == suite].groupby("model", sort=False)):
         colour, marker = style.colour(index), style.marker(index)
         ax.plot(part["gmacs"], 100 * part["accuracy"], label=str(model), color=colour, marker=marker)
         rows = part.to_dict("records")
         for row, neighbour in ((rows[0], rows[1]), (rows[-1], rows[-2])) if len(rows) > 1 else ():
+            point = row["timestep"], row["gmacs"], row["accuracy"]
+            if point in labelled:
+                continue
+            labelled.add(point)
             below = neighbour["accuracy"] > row["accuracy"]  # away from the line
             ax.annotate(
                 f"t = {row['timestep']}",

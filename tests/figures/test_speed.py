@@ -48,3 +48,11 @@ def test_the_labels_of_the_ends_lie_within_the_axes_and_beside_the_line() -> Non
         assert extent.y1 <= box.y1
         above.append(extent.y0 > ax.transData.transform(note.xy)[1])
     assert above == [False, True, True, False]
+
+
+def test_networks_that_begin_at_one_point_share_its_label() -> None:
+    table = curve("one", [1, 2, 3])
+    other = table.assign(model="other", accuracy=[0.2, 0.1, 0.05])
+    figure = speed_figure(pd.concat([table, other]), "s")
+    texts = [child.get_text() for child in figure.axes[0].get_children() if isinstance(child, Text)]
+    assert sorted(text for text in texts if text.startswith("t =")) == ["t = 0", "t = 2", "t = 2"]
