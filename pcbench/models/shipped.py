@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "weights"
 # file -> SHA-256
 SHIPPED: Mapping[str, str] = {
     "convrnn-rgc-shallow-cifar-cifar10-half.safetensors": "31777fe47b1b664d5b99c361608b931810e46505f253ddbb4b6821ed6286ec82",
-    "hah-vgg16-cifar10-half.safetensors": "a3c00493ba0765c6a5427998c3c1ba9603710a0338561ec100295aea3ee9c380",
+    "hah-vgg16-cifar10-half.safetensors": "7be8ce382d825f10bf483edf63d5ab64daa02bc3f849236802657b1dca8682ec",
     "convrnn-timedecay-shallow-cifar-cifar10-half.safetensors": "044ce49b709bbf94c8b3792347c8a8e103e52fdcdbc0cdb229f4a77c162b3916",
     "convrnn-feedforward-shallow-cifar-cifar10-matched.safetensors": "b724fc1aba77561999ea9488537845d90dc63622348ce3ccb901977390737eea",
     "pvgg16-cifar-cifar10-half.safetensors": "78c7fa2e61b2fb7e5a627fd48c59a8c474fa7ba73ed7db32246c23273ec77431",
