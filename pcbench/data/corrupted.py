@@ -16,8 +16,8 @@ from pcbench.data.folder import EXTENSIONS, FileSet, class_folders
 from pcbench.data.images import Image8, ImageSet
 from pcbench.data.registry import FORMS, DataForm
 from pcbench.errors import UserError, did_you_mean
+from pcbench.keys import Condition
 from pcbench.perturbations.corruptions.constants import NAMES, SEVERITIES
-from pcbench.suites.condition import Condition
 
 CIFAR_TEST = 10_000  # images at each severity of a CIFAR-C array
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcbench.errors import UserError
+from pcbench.keys import Condition
 from pcbench.randomness import key
-from pcbench.suites.condition import Condition
 
 Image8 = NDArray[np.uint8]
 

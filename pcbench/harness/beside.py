@@ -10,11 +10,11 @@ from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from pcbench.harness.evaluate import to_batch
 from pcbench.harness.images import Images
 from pcbench.harness.plan import DTYPES, Plan, Subject
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.models.predictive.classifier import PredictiveClassifier
 from pcbench.models.predictive.dynamics import term_shares
 from pcbench.results.store import write_atomically
-from pcbench.suites.condition import Condition
 
 COSTS, TERMS = "cost.csv", "terms.csv"
 TERM_IMAGES = 4
@@ -73,7 +73,7 @@ def _terms(subject: Subject, timesteps: int, images: Images, device: torch.devic
     model = subject.model
     if not isinstance(model, PredictiveClassifier) or timesteps == 0 or not images.has_clean:
         return None
-    clean = Condition("", "clean", "clean", "clean", 0.0)
+    clean = Condition("clean", "clean", "clean", 0.0)
     source, _ = images.source(clean, subject.geometry)
     rows = range(min(TERM_IMAGES, len(images.ids)))
     inputs = (to_batch(source.read([row]), [0], [images.ids[row]], device).images for row in rows)

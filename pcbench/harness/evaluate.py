@@ -15,10 +15,10 @@ from pcbench.errors import RunError
 from pcbench.harness.examples import EXAMPLES, Examples
 from pcbench.harness.memory import Growing
 from pcbench.harness.plan import Cell, Subject
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Context, Perturbation
 from pcbench.results.schema import CELL_COLUMNS
-from pcbench.suites.condition import Condition
 
 REPRESENTATIONS = "representations"
 _LOGGER = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pcbench.data.geometry import Geometry
 from pcbench.data.images import BadImageError, Image8, ImageSet, choose_positions, digest, fingerprint
 from pcbench.errors import RunError, UserError
-from pcbench.suites.condition import Condition
+from pcbench.keys import Condition
 
 _FOLDER, _LOCK = "pcbench-images-", "lock"
 _AT_ONCE = 16  # images decoded before the first of them is written

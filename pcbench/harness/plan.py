@@ -9,11 +9,11 @@ import torch
 
 from pcbench.data.geometry import Geometry
 from pcbench.errors import UserError, did_you_mean
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.models.loading import Choice, build, choose
 from pcbench.perturbations.base import KINDS
 from pcbench.results.schema import SCHEMA_VERSION, ModelInfo
-from pcbench.suites.condition import Condition
 from pcbench.suites.registry import Suite, load_suite
 
 _FOR_EACH = 4  # groups for each of several workers, at least

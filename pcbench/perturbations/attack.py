@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pcbench.errors import UserError
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.attacks.attack import ATTACKS, Problem
 from pcbench.perturbations.attacks.isolation import frozen, seeded
@@ -19,7 +20,6 @@ from pcbench.perturbations.attacks.norms import check_epsilon, distance, oversho
 from pcbench.perturbations.attacks.victim import Readout, Victim
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import key
-from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
 BASELINE = "baseline"
@@ -108,7 +108,7 @@ class AttackImages(Perturbation):
             for at in read.at:
                 check_readout(at, where)
                 name = f"{params['label']}@{f't{at}' if isinstance(at, int) else at}"
-                found.append(Condition(suite, "attack", name, "attack", epsilon, {**params, "at": at}))
+                found.append(Condition("attack", name, "attack", epsilon, {**params, "at": at}))
         return found
 
     @classmethod

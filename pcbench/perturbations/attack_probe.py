@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.attack import check_readout, settle_readout
 from pcbench.perturbations.attacks.isolation import frozen, seeded
 from pcbench.perturbations.attacks.memory import wants_checkpointing
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import key
-from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
 # Predicted change of a logit margin over a finite difference, as a share of the spread of the logits: large beside the
@@ -55,7 +55,7 @@ class AttackProbe(Perturbation):
         for at in ProbeTable.read(suite, table).at:
             check_readout(at, f"suite {suite}, attack probe")
             name = f"probe@{f't{at}' if isinstance(at, int) else at}"
-            found.append(Condition(suite, "attack-probe", name, "probe", 0.0, {"at": at}))
+            found.append(Condition("attack-probe", name, "probe", 0.0, {"at": at}))
         return found
 
     @classmethod

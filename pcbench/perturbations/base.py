@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.registry import Registry
-from pcbench.suites.condition import Condition
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS, Perturbation
-from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
 
@@ -18,7 +18,7 @@ class Clean(Perturbation):
     def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
         """The one condition."""
         CleanTable.read(suite, table)
-        return [Condition(suite, "clean", "clean", "clean", 0.0)]
+        return [Condition("clean", "clean", "clean", 0.0)]
 
 
 KINDS.register("clean", Clean)

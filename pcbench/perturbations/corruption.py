@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Perturbation
 from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, CONSTANTS, GROUPS, NAMES, SEVERITIES
-from pcbench.suites.condition import Condition
 
 _BACKENDS = ("native", "reference")
 _KEYS = {"kind", "names", "severities", "variant", "backend", "jpeg85", "frost_textures"}
@@ -43,7 +43,7 @@ class Corruption(Perturbation):
         if "frost_textures" in table:  # absent means 5
             params["frost_textures"] = table["frost_textures"]
         return [
-            Condition(suite, "corruption", str(name), GROUPS[str(name)], float(str(severity)), params)
+            Condition("corruption", str(name), GROUPS[str(name)], float(str(severity)), params)
             for name in names
             for severity in severities
         ]

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
+from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import normal_like
-from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
 
@@ -43,7 +43,7 @@ class Noise(Perturbation):
     def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
         """One condition for each sigma."""
         read = NoiseTable.read(suite, table)
-        return [Condition(suite, "noise", read.name, "noise", sigma, {"units": read.units}) for sigma in read.sigma]
+        return [Condition("noise", read.name, "noise", sigma, {"units": read.units}) for sigma in read.sigma]
 
     def on_float(self, images: Tensor, context: Context) -> Perturbed:
         """Images + sigma * noise. In normalised units the noise is scaled by the model's per-channel deviation.

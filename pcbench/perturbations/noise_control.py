@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from pcbench.errors import UserError
+from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.attack import parse_epsilon
 from pcbench.perturbations.attacks.norms import check_epsilon, distance, project
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import torch_generator
-from pcbench.suites.condition import Condition
 from pcbench.suites.table import Table
 
 Shape = Literal["uniform", "gaussian", "salt-and-pepper"]
@@ -57,7 +57,7 @@ class NoiseControl(Perturbation):
                 epsilon = parse_epsilon(text, where)
                 check_epsilon(epsilon, read.norm, where)
                 params = {"noise": noise, "norm": read.norm}
-                found.append(Condition(suite, "noise-control", f"noise-{noise}-{read.norm}", "noise", epsilon, params))
+                found.append(Condition("noise-control", f"noise-{noise}-{read.norm}", "noise", epsilon, params))
         return found
 
     @classmethod

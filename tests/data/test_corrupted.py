@@ -8,9 +8,9 @@ from PIL import Image
 
 from pcbench.data.registry import load_data
 from pcbench.errors import UserError
+from pcbench.keys import Condition
 from pcbench.perturbations.corruptions import corrupt
 from pcbench.perturbations.corruptions.export import write_copy
-from pcbench.suites.condition import Condition
 
 CLASSES = ["n01440764", "n01443537"]
 SETTINGS = {
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def condition(name, severity, **params):
-    return Condition("imagenet-c", "corruption", name, "weather", severity, params)
+    return Condition("corruption", name, "weather", severity, params)
 
 
 def images():
@@ -46,7 +46,7 @@ def test_a_written_copy_is_read_back_with_its_labels(tmp_path):
     expected = corrupt(images()[2:], "contrast", 2, seed=3, ids=["y/three.JPEG"])[0]
     assert np.array_equal(variant.read(2), expected)
     assert data.subset([2]).variant(condition("contrast", 2)).ids == ["n01443537/three.png"]
-    assert data.variant(Condition("clean", "clean", "clean", "clean", 0)) is None
+    assert data.variant(Condition("clean", "clean", "clean", 0)) is None
 
 
 def test_jpeg_files_are_what_jpeg85_gives(tmp_path):

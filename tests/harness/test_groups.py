@@ -15,15 +15,15 @@ from pcbench.harness.evaluate import Glance
 from pcbench.harness.images import Prepared
 from pcbench.harness.plan import Cell, Group, Request, divide, make_plan
 from pcbench.harness.progress import Progress
+from pcbench.keys import Condition
 from pcbench.perturbations.base import Perturbation
 from pcbench.perturbations.corruption import Corruption
-from pcbench.suites.condition import Condition
 
 MODELS = ("tiny_models:tiny", "tiny_models:still")
 
 
 def group(name: str, severities: int, models: int = 1) -> Group:
-    conditions = [Condition("s", "corruption", name, "g", float(severity)) for severity in range(severities)]
+    conditions = [Condition("corruption", name, "g", float(severity)) for severity in range(severities)]
     pairs = [(condition, model) for condition in conditions for model in range(models)]
     cells = [Cell(model, one, 0, "predictions", f"{model} {name} {one.severity}") for one, model in pairs]
     return Group(Geometry((32, 32)), tuple(cells))

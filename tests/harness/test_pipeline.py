@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pcbench.harness.images import Prepared
 from pcbench.harness.pipeline import Pipeline, Task
+from pcbench.keys import Condition
 from pcbench.perturbations.base import Perturbation
-from pcbench.suites.condition import Condition
 
 
 class Negative(Perturbation):
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Prepared:
 
 
 def tasks(source: Prepared) -> list[Task]:
-    negative = Negative(Condition("s", "negative", "negative", "g", 1.0))
+    negative = Negative(Condition("negative", "negative", "g", 1.0))
     rows = [tuple(range(start, min(start + 4, 23))) for start in range(0, 23, 4)]
     # in turn without work for a process, with one perturbation and with two: that must not change the order
     return [Task(source, r, tuple(map(str, r)), (negative,) * (i % 3), 0, r) for i, r in enumerate(rows)]
