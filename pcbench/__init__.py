@@ -9,22 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcbench import metrics as metrics
+    from pcbench.config import RunConfig as RunConfig
     from pcbench.data.registry import list_data as list_data
+    from pcbench.errors import Notice as Notice
     from pcbench.harness.run import run as run
     from pcbench.models.listing import list_models as list_models
     from pcbench.models.loading import load_model as load_model
     from pcbench.models.predictive.predify import predify as predify
     from pcbench.perturbations.corruptions import corrupt as corrupt
-    from pcbench.results.load import load_results as load_results
+    from pcbench.results.study import load_results as load_results
     from pcbench.suites.registry import list_suites as list_suites
 
 _HOMES = {
+    "Notice": "pcbench.errors",
+    "RunConfig": "pcbench.config",
     "corrupt": "pcbench.perturbations.corruptions",
     "list_data": "pcbench.data.registry",
     "list_models": "pcbench.models.listing",
     "list_suites": "pcbench.suites.registry",
     "load_model": "pcbench.models.loading",
-    "load_results": "pcbench.results.load",
+    "load_results": "pcbench.results.study",
     "predify": "pcbench.models.predictive.predify",
     "run": "pcbench.harness.run",
 }

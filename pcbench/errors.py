@@ -1,4 +1,4 @@
-"""The two ways in which pcbench says no."""
+"""The two ways in which pcbench says no, and the one in which it says what it chose."""
 
 import difflib
 from collections.abc import Iterable
@@ -27,6 +27,23 @@ class UserError(_OneLine):
 
 class RunError(_OneLine):
     """A run failed on its way; what was finished is kept. The command line exits with 1."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a run in order; the message says how to go on.
+
+    Args:
+        message: one line.
+        signal: its number: 2 for Ctrl-C, 15 for SIGTERM, 1 for SIGHUP.
+    """
+
+    def __init__(self, message: str, signal: int = 2) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class Notice(UserWarning):
+    """Something was chosen for the user (images, weights, a device). From Python, notices are warnings of this class."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

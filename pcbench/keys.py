@@ -155,7 +155,7 @@ class CellKey(Key):
         measure: "predictions", or "representations": also how far each PCoder's representation is from the clean one.
         seed: of everything random.
         dtype: "float32", or "bfloat16" for autocast.
-        tf32: whether float32 operands were rounded to TF32 on CUDA.
+        settings: what else decides results, of which the user chose another value than the default ({"tf32": True}).
         numerics: version of the code that computes results, see `pcbench.numerics`.
     """
 
@@ -166,8 +166,8 @@ class CellKey(Key):
     measure: Measure
     seed: int
     dtype: str
-    tf32: bool
     numerics: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:

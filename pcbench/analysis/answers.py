@@ -1,7 +1,7 @@
-"""The answers of one model as a dense array: condition x image x timestep. What every statistic starts from."""
+"""The answers of one system as a dense array: condition x image x timestep. What every statistic starts from."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,32 +9,49 @@ import numpy.typing as npt
 import pandas as pd
 
 from pcbench.errors import UserError
-
-SYSTEM = ["model", "weights", "data", "suite"]
+from pcbench.keys import Condition
+from pcbench.results.cell import Cell
+from pcbench.results.study import Study, System, labels
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What one model answered in one suite.
+    """What one system answered in one suite.
 
     Attributes:
-        name: (model, weights, data, suite).
-        conditions: one row for each condition: perturbation, group, severity; in the order of the records.
-        images: I image ids, sorted.
+        system: see `pcbench.results.study.System`.
+        label: what it is called beside the others that it is shown with.
+        suite: name.
+        conditions: one row for each condition: perturbation, group, severity; in the order of the suite.
+        keys: the same as keys.
+        images: I image ids, sorted; empty for records that were published as answers alone.
         timesteps: the T + 1 timesteps, ascending.
         values: (conditions, I, T + 1), of one column of the records (`correct` as bool).
+        classes: length of the logits; 0 where it is not known.
+        devices: that computed them.
     """
 
-    name: tuple[str, str, str, str]
+    system: System
+    label: str
+    suite: str
     conditions: pd.DataFrame
+    keys: tuple[Condition, ...]
     images: npt.NDArray[np.object_]
     timesteps: list[int]
     values: npt.NDArray[Any]
+    classes: int = 0
+    devices: tuple[str, ...] = ()
 
     @property
-    def model(self) -> str:
-        """The model's name."""
-        return self.name[0]
+    def full(self) -> str:
+        """The label with the tag of the weights, which no figure or table leaves out."""
+        tag = self.system.model.weights
+        return self.label if not tag or f"[{tag}" in self.label else f"{self.label} [{tag}]"
+
+    @property
+    def on_what(self) -> str:
+        """The images, for figures and tables."""
+        return f"{self.system.data.name}, {self.values.shape[1]:,} images"
 
     def perturbations(self) -> list[str]:
         """Names of the perturbations, each once, in order."""
@@ -48,85 +65,109 @@ class Answers:
         """(severities, I, T + 1): the values of one perturbation."""
         return self.values[np.flatnonzero(self.conditions["perturbation"] == perturbation)]
 
-    def per_image(self, perturbation: str | None = None) -> npt.NDArray[np.float64]:
-        """(I, T + 1): each image's mean over the severities of one perturbation, or over everything.
+    def averaged(self) -> list[str]:
+        """The perturbations that a mean is over: clean images are not one, where there are others."""
+        names = self.perturbations()
+        return [name for name in names if self.group(name) != "clean"] or names
 
-        Over everything, each perturbation counts once, however many severities it has.
+    def per_image(self, perturbation: str | None = None) -> npt.NDArray[np.float64]:
+        """(I, T + 1): each image's mean over the severities of one perturbation, or over all of `averaged`.
+
+        Over all, each perturbation counts once, however many severities it has.
         """
         if perturbation is not None:
             return np.asarray(self.of(perturbation).mean(axis=0, dtype=float))
-        return np.asarray(np.mean([self.per_image(name) for name in self.perturbations()], axis=0))
+        return np.asarray(np.mean([self.per_image(name) for name in self.averaged()], axis=0))
 
     def on(self, images: npt.NDArray[np.object_]) -> "Answers":
         """The same, of the given images (sorted ids) only."""
         kept = np.isin(self.images, images)
-        return Answers(self.name, self.conditions, self.images[kept], self.timesteps, self.values[:, kept])
+        return replace(self, images=self.images[kept], values=self.values[:, kept])
 
-    def under(self, keys: Sequence[tuple[str, float]]) -> "Answers":
-        """The same, of the given conditions (perturbation, severity) only, in their order."""
-        own = zip(self.conditions["perturbation"], self.conditions["severity"], strict=True)
-        place = {key: index for index, key in enumerate(own)}
-        rows = [place[key] for key in keys]
-        conditions = self.conditions.iloc[rows].reset_index(drop=True)
-        return Answers(self.name, conditions, self.images, self.timesteps, self.values[rows])
+    def rows(self, places: Sequence[int]) -> "Answers":
+        """The same, of the conditions at these places only, in their order."""
+        chosen = list(places)
+        return replace(
+            self,
+            conditions=self.conditions.iloc[chosen].reset_index(drop=True),
+            keys=tuple(self.keys[place] for place in chosen),
+            values=self.values[chosen],
+        )
+
+    def at(self, timestep: int) -> "Answers":
+        """The same, at one timestep only; a network without dynamics has the same answer at each."""
+        place = 0 if len(self.timesteps) == 1 else self.timesteps.index(timestep)
+        return replace(self, timesteps=[timestep], values=self.values[:, :, place : place + 1])
 
 
-def answers(records: pd.DataFrame, column: str = "correct") -> Answers:
-    """The dense array of one model's records in one suite.
+def answers(study: Study, column: str = "correct", *, label: str = "", suite: str = "") -> Answers:
+    """The dense array of one system's cells. Cells are read one at a time.
 
     Args:
-        records: rows with the columns of `pcbench.results.schema`, of one model, weights, data and suite.
-        column: which column to take.
+        study: cells of one system.
+        column: which column of the records to take.
+        label, suite: for the result.
 
     Raises:
-        UserError: more than one model or suite, or a condition that lacks images or timesteps that others have.
+        UserError: cells of several systems, which it names; or no cell that can be read.
     """
-    if records.empty:
-        raise UserError("there are no records to analyse")
-    firsts = [str(records[name].iloc[0]) for name in SYSTEM]
-    for name, first in zip(SYSTEM, firsts, strict=True):
-        if (records[name] != first).any():
-            raise UserError(f"records of more than one {name}: {first} and others; analyse them one at a time")
-    condition, conditions = _conditions(records)
-    image, images = pd.factorize(records["image"].astype("category"), sort=True)
-    step, steps = pd.factorize(records["timestep"], sort=True)
-    shape = len(conditions), len(images), len(steps)
-    position = (condition * shape[1] + image) * shape[2] + step
-    taken = records[column].to_numpy()
-    count = np.bincount(position, minlength=int(np.prod(shape)))
-    if (count != 1).any():
-        where = int(np.flatnonzero(count != 1)[0])
-        row = conditions.iloc[where // (shape[1] * shape[2])]
-        raise UserError(
-            f"{firsts[0]}, suite {firsts[3]}: image {images[where // shape[2] % shape[1]]!r} of {row['perturbation']} "
-            f"severity {row['severity']:g} has {count[where]} records at t = {steps[where % shape[2]]}; expected 1"
-        )
-    values = np.empty(position.size, dtype=taken.dtype)
-    values[position] = taken
+    systems = study.systems()
+    if len(systems) != 1:
+        raise UserError(f"there are {len(systems)} systems: {'; '.join(labels(systems).values())}; say which")
+    system = next(iter(systems))
+    found: list[tuple[Cell, npt.NDArray[Any]]] = []
+    read: Callable[[Cell], npt.NDArray[Any]] = (
+        (lambda cell: cell.correct) if column == "correct" else (lambda cell: cell.matrix(column))
+    )
+    for cell in study.cells:
+        try:
+            found.append((cell, np.ascontiguousarray(read(cell).T)))
+        except UserError as error:
+            study.note(str(error))
+    if not found:
+        raise UserError(f"{label or system.model.label}: there are no records of {column}")
+    first = found[0][0]
+    if any(cell.order != first.order for cell, _ in found):
+        raise UserError(f"{label or system.model.label}: its cells are of different images under one fingerprint")
+    keys = tuple(cell.key.condition for cell, _ in found)
+    conditions = pd.DataFrame(
+        {
+            "perturbation": pd.Series([key.perturbation for key in keys], dtype=object),
+            "group": pd.Series([key.group for key in keys], dtype=object),
+            "severity": [key.severity for key in keys],
+        }
+    )
+    steps = system.timesteps + 1
+    with_ids = next((cell for cell, _ in found if "image" in cell.columns), None)
+    images = with_ids.column("image")[::steps] if with_ids is not None else np.empty(0, dtype=object)
+    model = first.provenance.get("model")
+    classes = model.get("num_classes", 0) if isinstance(model, dict) else 0
     return Answers(
-        (firsts[0], firsts[1], firsts[2], firsts[3]),
+        system,
+        label or system.model.label,
+        suite,
         conditions,
+        keys,
         np.asarray(images, dtype=object),
-        [int(t) for t in steps],
-        values.reshape(shape),
+        list(range(steps)),
+        np.stack([value for _, value in found]),
+        classes if isinstance(classes, int) else 0,
+        tuple(dict.fromkeys(str(cell.provenance.get("device", "")) for cell, _ in found)),
     )
 
 
-def _conditions(records: pd.DataFrame) -> tuple[npt.NDArray[np.int64], pd.DataFrame]:
-    """The condition of each record, and the table of conditions in order of appearance."""
-    names, _ = pd.factorize(records["perturbation"])
-    severities, levels = pd.factorize(records["severity"])
-    code, pairs = pd.factorize(names * len(levels) + severities)
-    first = np.zeros(len(pairs), dtype=np.int64)
-    first[code[::-1]] = np.arange(len(code))[::-1]
-    table = records.iloc[first][["perturbation", "group", "severity"]].reset_index(drop=True)
-    table = table.astype({"perturbation": object, "group": object, "severity": float})
-    return code.astype(np.int64), table
+def every(study: Study, column: str = "correct", suites: Sequence[str] = ()) -> dict[str, list[Answers]]:
+    """Suite -> `answers` of each system in it, labelled so that no two of the study are called the same.
 
-
-def every(records: pd.DataFrame, column: str = "correct", suites: Sequence[str] | None = None) -> list[Answers]:
-    """`answers` of every model and suite in the records, in order of appearance."""
-    if suites is not None:
-        records = records[records["suite"].isin(list(suites))]
-    groups = records.groupby(SYSTEM, sort=False, observed=True)
-    return [answers(part, column) for _, part in groups]
+    Raises:
+        UserError: a suite that the study does not have.
+    """
+    names = labels(study.systems())
+    found: dict[str, list[Answers]] = {}
+    for suite in suites or study.suite_names():
+        for system, part in study.select(suite=suite).systems().items():
+            try:
+                found.setdefault(suite, []).append(answers(part, column, label=names[system], suite=suite))
+            except UserError as error:
+                study.note(str(error))
+    return found

@@ -28,7 +28,7 @@ Replicates = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class System:
+class Side:
     """One model of one run in one suite, as a comparison sees it.
 
     Attributes:
@@ -86,51 +86,61 @@ class Question:
         return Difference(row["difference"], row["diff_low"], row["diff_high"], row["p_corrected"])
 
 
-def systems(named: Sequence[tuple[str, Answers]]) -> list[System]:
-    """Give each model of a suite its bootstrap replicates, all from the same resamples of the images they share.
+def systems(found: Sequence[Answers], loosely: bool = False) -> list[Side]:
+    """Give each system of a suite its bootstrap replicates, all from the same resamples of the images they share.
 
     Conditions that not all of them have (a run was interrupted, a file is damaged) are left out.
 
+    Args:
+        found: of one suite, comparable, each with a label of its own.
+        loosely: take conditions of one name and strength for the same, however they were made.
+
     Raises:
-        UserError: the models have no images or no conditions in common.
+        UserError: the systems have no images or no conditions in common.
     """
-    if not named:
+    if not found:
         return []
-    shared = set(named[0][1].images).intersection(*(found.images for _, found in named[1:]))
-    if not shared:
-        raise UserError(f"{', '.join(label for label, _ in named)} have no images in common in {named[0][1].name[3]}")
-    images = np.array(sorted(shared), dtype=object)
-    everywhere = set(_keys(named[0][1])).intersection(*(_keys(found) for _, found in named[1:]))
-    kept = [key for key in _keys(named[0][1]) if key in everywhere]
-    if not kept:
-        raise UserError(
-            f"{', '.join(label for label, _ in named)} have no conditions in common in {named[0][1].name[3]}"
-        )
+    names = ", ".join(each.label for each in found)
+    aligned = _on_shared_images(found)
+    if aligned is None:
+        raise UserError(f"{names} have no images in common in {found[0].suite}")
+    keys = [[(key.perturbation, key.severity) if loosely else key for key in each.keys] for each in aligned]
+    everywhere = set(keys[0]).intersection(*keys[1:])
+    order = [key for key in dict.fromkeys(keys[0]) if key in everywhere]
+    if not order:
+        raise UserError(f"{names} have no conditions in common in {found[0].suite}")
     result = []
-    for label, found in named:
-        on_shared = found.on(images).under(kept)
-        left_out = [f"{name} {severity:g}" for name, severity in _keys(found) if (name, severity) not in everywhere]
-        correct = [on_shared.of(name) for name in on_shared.perturbations()]
+    for each, own in zip(aligned, keys, strict=True):
+        kept = each.rows([own.index(key) for key in order])
+        left_out = [key.label for key, place in zip(each.keys, own, strict=True) if place not in everywhere]
+        correct = [kept.of(name) for name in kept.perturbations()]
         # Sums, because small integers stay exact in the bootstrap: equal answers then differ by 0, not by rounding.
-        table = np.stack([each.sum(axis=0) for each in correct], axis=1)
+        table = np.stack([part.sum(axis=0) for part in correct], axis=1)
         means = bootstrap(table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
-        severities = np.array([len(each) for each in correct], dtype=np.float32)[:, None]
-        result.append(System(label, on_shared, means / severities, left_out))
+        severities = np.array([len(part) for part in correct], dtype=np.float32)[:, None]
+        result.append(Side(each.label, kept, means / severities, left_out))
     return result
 
 
-def _keys(found: Answers) -> list[tuple[str, float]]:
-    return list(zip(found.conditions["perturbation"], found.conditions["severity"], strict=True))
+def _on_shared_images(found: Sequence[Answers]) -> list[Answers] | None:
+    """The same, image by image; None when there is no image that all have."""
+    first = found[0]
+    if all(each.system.data == first.system.data for each in found):
+        return list(found)
+    if any(len(each.images) == 0 for each in found):
+        raise UserError("records that were published as answers alone cannot be matched with those of other images")
+    shared = set(first.images).intersection(*(each.images for each in found[1:]))
+    images = np.array(sorted(shared), dtype=object)
+    return [each.on(images) for each in found] if shared else None
 
 
-def own_start(system: System) -> System:
+def own_start(system: Side) -> Side:
     """The system's own feedforward pass, as something to compare with."""
-    found = system.answers
-    first = Answers(found.name, found.conditions, found.images, found.timesteps[:1], found.values[:, :, :1])
-    return System(f"{system.label} at t = {found.timesteps[0]}", first, system.replicates[:, :, :1])
+    first = system.answers.at(system.answers.timesteps[0])
+    return Side(f"{system.label} at t = {first.timesteps[0]}", first, system.replicates[:, :, :1])
 
 
-def ask(system: System, against: System) -> Question:
+def ask(system: Side, against: Side) -> Question:
     """Compare at every timestep; a network without dynamics has the same answer at each.
 
     Returns:
@@ -153,28 +163,32 @@ def ask(system: System, against: System) -> Question:
     replicates = system.replicates[:, :, mine]
     reference = against.replicates[:, :, other]
     parts = [_conditions(ours, theirs, steps, mine, other)]
-    summed = np.zeros((len(ours.images), len(steps)))
+    averaged = ours.averaged()
+    summed = np.zeros((ours.values.shape[1], len(steps)))
     for index, name in enumerate(names):
         first, second = ours.of(name)[:, :, mine], theirs.of(name)[:, :, other]
         flips = (first.astype(np.int16) - second.astype(np.int16)).sum(axis=0)
-        summed += flips * (scale // len(first))
+        summed += flips * (scale // len(first)) if name in averaged else 0
         part = _summary(first, second, replicates[:, index], reference[:, index], sign_flip(flips))
         parts.append(part.assign(level="perturbation", perturbation=name, group=ours.group(name), timestep=steps))
     total = [
-        np.stack([found.per_image(name)[:, at] for name in names]) for found, at in ((ours, mine), (theirs, other))
+        np.stack([found.per_image(name)[:, at] for name in averaged]) for found, at in ((ours, mine), (theirs, other))
     ]
-    overall = _summary(total[0], total[1], replicates.mean(axis=1), reference.mean(axis=1), sign_flip(summed))
+    places = [names.index(name) for name in averaged]
+    overall = _summary(
+        total[0], total[1], replicates[:, places].mean(axis=1), reference[:, places].mean(axis=1), sign_flip(summed)
+    )
     parts.append(overall.assign(level="overall", perturbation=OVERALL, group=OVERALL, timestep=steps))
     table = pd.concat(parts, ignore_index=True)
     nothing = _same_start(system, against) and len(ours.timesteps) > 1  # is asked at t = 0
     untested = nothing & (table["timestep"] == ours.timesteps[0]).to_numpy()
     table = _correct(table, tested=~untested)
     return Question(
-        ours.name[3],
+        ours.suite,
         system.label,
         against.label,
-        table.assign(suite=ours.name[3], system=system.label, against=against.label, n=len(ours.images)),
-        ratios(system, against, steps, mine, other),
+        table.assign(suite=ours.suite, system=system.label, against=against.label, n=ours.values.shape[1]),
+        ratios(system, against, steps, mine, other, untested_start=nothing),
         _notes(system, against),
     )
 
@@ -250,23 +264,32 @@ def _correct(table: pd.DataFrame, tested: npt.NDArray[np.bool_]) -> pd.DataFrame
 
 
 def ratios(
-    system: System, against: System, steps: Sequence[int], mine: Sequence[int], other: Sequence[int]
+    system: Side,
+    against: Side,
+    steps: Sequence[int],
+    mine: Sequence[int],
+    other: Sequence[int],
+    untested_start: bool = False,
 ) -> pd.DataFrame:
     """Corruption errors at each timestep, with bootstrap intervals over images, where the suite has severities 1-5.
 
     Returns:
         Rows: measure, timestep, value, low, high, p, p_corrected. Measures: "mCE" (percent of AlexNet's, mean of 15
         CEs; only of ImageNet-C), "mCE difference" (from `against`), "ratio of means" and "mean of ratios" (errors in
-        percent of `against`'s). p: of no difference (100 % for the ratios), corrected by Holm over the timesteps.
+        percent of `against`'s). p: of no difference (100 % for the ratios), corrected by Holm over the timesteps at
+        which something is asked (`untested_start`: nothing is at the first).
     """
-    names = system.answers.perturbations()
+    every = system.answers.perturbations()
+    names = system.answers.averaged()
     if why_no_errors(system.answers):
         return pd.DataFrame()
+    places = [every.index(name) for name in names]
     exact = [
         1 - np.stack([s.answers.per_image(n)[:, at].mean(axis=0) for n in names])
         for s, at in ((system, list(mine)), (against, list(other)))
     ]
-    error, base = 1 - system.replicates[:, :, mine], 1 - against.replicates[:, :, other]
+    error = 1 - system.replicates[:, places][:, :, mine]
+    base = 1 - against.replicates[:, places][:, :, other]
     rows = []
 
     def add(
@@ -275,7 +298,12 @@ def ratios(
         low, high = interval(replicates)
         part = pd.DataFrame({"measure": measure, "timestep": steps, "value": value, "low": low, "high": high})
         part["p"] = np.nan if null is None else bootstrap_p(replicates, null)
-        part["p_corrected"] = np.nan if null is None else holm(part["p"])
+        part["p_corrected"] = np.nan
+        if null is not None:
+            if untested_start:
+                part.loc[part["timestep"] == steps[0], "p"] = np.nan
+            asked = part["p"].notna()
+            part.loc[asked, "p_corrected"] = holm(part.loc[asked, "p"])
         rows.append(part)
 
     if not why_no_mce(system.answers):
@@ -298,7 +326,7 @@ def ratios(
 
 def why_no_errors(found: Answers) -> str | None:
     """Why a suite has no corruption errors; None when it has."""
-    for name in found.perturbations():
+    for name in found.averaged():
         severities = sorted(found.conditions.loc[found.conditions["perturbation"] == name, "severity"])
         if severities != [1.0, 2.0, 3.0, 4.0, 5.0]:
             shown = ", ".join(f"{s:g}" for s in severities)
@@ -311,17 +339,17 @@ def why_no_mce(found: Answers) -> str | None:
     missing = [name for name in BENCHMARK if name not in found.perturbations()]
     if missing:
         return f"no mCE: missing {', '.join(missing)}"
-    if not found.name[3].startswith("imagenet-c"):
-        return f"no mCE against AlexNet: its errors are of ImageNet-C, not of suite {found.name[3]}"
+    if found.classes != 1000 or any(key.params.get("variant") == "cifar-c" for key in found.keys):
+        return f"no mCE against AlexNet: its errors are of ImageNet-C, not of {found.system.data.name}"
     return why_no_errors(found)
 
 
-def _same_start(system: System, against: System) -> bool:
+def _same_start(system: Side, against: Side) -> bool:
     """Whether the first answers of both are right on the same images in every condition: nothing is asked there."""
     return np.array_equal(system.answers.values[:, :, 0], against.answers.values[:, :, 0])
 
 
-def _notes(system: System, against: System) -> list[str]:
+def _notes(system: Side, against: Side) -> list[str]:
     notes = []
     found = system.answers
     for each in (system, against):
@@ -336,14 +364,12 @@ def _notes(system: System, against: System) -> list[str]:
             "the mean over attacks and radii is no robust accuracy: that is the worst case over attacks, in "
             "robust-accuracy.csv of the run and in `pcbench report`"
         )
-    if against.answers.name != found.name and _same_start(system, against):
+    if against.answers.system != found.system and _same_start(system, against):
         notes.append(f"{system.label} at t = {found.timesteps[0]} is right on the same images as {against.label}")
     return notes
 
 
-def questions(
-    found: Sequence[System], baselines: Mapping[str, str | None], chosen: str | None = None
-) -> list[Question]:
+def questions(found: Sequence[Side], baselines: Mapping[str, str | None], chosen: str | None = None) -> list[Question]:
     """The questions that the systems of one suite raise.
 
     Each network with dynamics against its own t = 0; and each system against a baseline: the chosen one, or the one

@@ -14,8 +14,9 @@ from scipy.integrate import trapezoid
 
 from pcbench.analysis.alexnet import BENCHMARK, CLEAN_ERROR
 from pcbench.analysis.alexnet import ERRORS as ALEXNET
-from pcbench.analysis.answers import answers
+from pcbench.analysis.answers import Answers, answers
 from pcbench.errors import UserError
+from pcbench.results.study import Study
 
 Errors = Mapping[str, Sequence[float]]
 Reference = Literal["alexnet"] | Errors
@@ -236,7 +237,7 @@ def confidence_over_time(records: pd.DataFrame) -> pd.DataFrame:
 # --- dynamics ----------------------------------------------------------------------------------------------------
 
 
-def dynamics(records: pd.DataFrame) -> pd.DataFrame:
+def dynamics(found: Answers) -> pd.DataFrame:
     """What the answers do over time, for each condition of one model and suite.
 
     Returns:
@@ -247,7 +248,6 @@ def dynamics(records: pd.DataFrame) -> pd.DataFrame:
         - oracle: fraction of images that are correct at some t (an upper bound for every readout);
         - area: mean accuracy over t = 0..T (trapezoidal area under accuracy(t), divided by T).
     """
-    found = answers(records)
     correct: npt.NDArray[np.bool_] = found.values.astype(bool)
     change = np.diff(correct.astype(np.int8), axis=2)
     ever = np.asarray(correct.any(axis=2))
@@ -256,7 +256,7 @@ def dynamics(records: pd.DataFrame) -> pd.DataFrame:
     span = max(correct.shape[2] - 1, 1)
     area = trapezoid(curve, axis=1) / span if curve.shape[1] > 1 else curve[:, 0]
     return found.conditions.assign(
-        suite=found.name[3],
+        suite=found.suite,
         first_correct=np.where(ever.any(axis=1), first, np.nan),
         gained=(~correct[:, :, 0] & correct[:, :, -1]).mean(axis=1),
         lost=(correct[:, :, 0] & ~correct[:, :, -1]).mean(axis=1),
@@ -267,11 +267,11 @@ def dynamics(records: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def readouts(records: pd.DataFrame, threshold: float = 0.9) -> pd.DataFrame:
+def readouts(study: Study, threshold: float = 0.9) -> pd.DataFrame:
     """Accuracy of each way of reading one answer from a trajectory, for each condition of one model and suite.
 
     Args:
-        records: of one model and suite.
+        study: cells of one system, with whole records.
         threshold: of the readout "threshold".
 
     Returns:
@@ -280,11 +280,11 @@ def readouts(records: pd.DataFrame, threshold: float = 0.9) -> pd.DataFrame:
         "max-confidence" (the t whose answer is most confident, the earliest of equals); "threshold" (the first t with
         confidence >= threshold; where there is none, as max-confidence).
     """
-    correct = answers(records)
+    correct = answers(study)
     hit = correct.values.astype(bool)
-    confidence = answers(records, "confidence").values
-    label = answers(records, "label").values
-    summed = answers(records, "prediction_cumulative").values == label
+    confidence = answers(study, "confidence").values
+    label = answers(study, "label").values
+    summed = answers(study, "prediction_cumulative").values == label
     last = hit.shape[2] - 1
     surest = confidence.argmax(axis=2)
     crossed = confidence >= threshold
@@ -300,7 +300,7 @@ def readouts(records: pd.DataFrame, threshold: float = 0.9) -> pd.DataFrame:
         taken = np.take_along_axis(answer, chosen[:, :, None], axis=2)[:, :, 0]
         parts.append(
             correct.conditions.assign(
-                suite=correct.name[3],
+                suite=correct.suite,
                 readout=name,
                 accuracy=taken.mean(axis=1),
                 timestep=steps[chosen].mean(axis=1),

@@ -8,9 +8,9 @@ from pkgutil import iter_modules
 
 import click
 
-from pcbench.errors import RunError, UserError, did_you_mean
+from pcbench.errors import Interrupted, RunError, UserError, did_you_mean
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_INPUT = 0, 1, 2
 
 
 class Verbs(click.Group):
@@ -49,7 +49,7 @@ def cli(debug: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 the run failed, 2 bad input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 the run failed, 2 bad input, 130 interrupted (143 by SIGTERM)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("PCBENCH_DEBUG") == "1"
     sys.exit(_run([word for word in words if word != "--debug"], debug))
@@ -94,5 +94,6 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case RunError():
             return str(error), FAILED
         case _:  # click turns a KeyboardInterrupt into an Abort
-            said = str(error.__cause__ or error)
-            return said or "interrupted; the same command goes on from here", INTERRUPTED
+            cause = error.__cause__ or error
+            number = cause.signal if isinstance(cause, Interrupted) else 2
+            return str(cause) or "interrupted; the same command goes on from here", 128 + number

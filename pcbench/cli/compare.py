@@ -4,36 +4,42 @@ from pathlib import Path
 
 import click
 
+_DESPITE = ("images", "seed", "dtype", "settings", "code", "source", "incomplete")
+
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--baseline", help="Compare with this model (as the tables call it), not with the one each model names.")
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--baseline", help="Compare with this system (as the tables call it), not with the one each names.")
 @click.option("--suite", "suites", multiple=True, help="Only this suite; may be repeated.")
 @click.option(
     "--despite",
     multiple=True,
-    type=click.Choice(["images", "seed", "source", "incomplete"]),
-    help="Compare runs that differ in this, or are incomplete; may be repeated.",
+    type=click.Choice(_DESPITE),
+    help="Set systems side by side that differ in this, or compare what is incomplete; may be repeated.",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path, file_okay=False), help="Write CSV, Markdown, LaTeX, figures here."
 )
 def command(
-    runs: tuple[Path, ...], baseline: str | None, suites: tuple[str, ...], despite: tuple[str, ...], output: Path | None
+    directories: tuple[Path, ...],
+    baseline: str | None,
+    suites: tuple[str, ...],
+    despite: tuple[str, ...],
+    output: Path | None,
 ) -> None:
-    """Compare models on the same images, at every timestep: each against its own t = 0 and against its baseline.
+    """Compare systems on the same images, at every timestep: each against its own t = 0 and against its baseline.
 
     Differences are paired by image; intervals come from a bootstrap over images; p-values are corrected (Holm).
     """
     from rich.console import Console
 
-    from pcbench.analysis.runs import check_comparable, compare, open_runs
-    from pcbench.report.tables import LEGEND, grids, to_rich, verdicts
+    from pcbench.analysis.selection import compare
+    from pcbench.cli._grids import to_rich
+    from pcbench.report.tables import LEGEND, grids, verdicts
+    from pcbench.results.study import load_results
 
-    found, problems = open_runs(runs)
-    notes = check_comparable(found, despite)
-    questions = compare(found, baseline, suites)
-    problems += [problem for run in found for problem in run.problems]
+    study = load_results(*directories)
+    questions, notes = compare(study, baseline, suites, despite)
     console = Console()
     for question, tables in grids(questions):
         for grid in tables:
@@ -41,15 +47,16 @@ def command(
                 console.print(to_rich(part))
                 console.print()
         for note in question.notes:
-            console.print(f"note: {note}", highlight=False, soft_wrap=True)
+            console.print(f"note: {note}", highlight=False, soft_wrap=True, markup=False)
         for line in verdicts(question):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
         console.print()
     console.print(LEGEND, style="dim", highlight=False)
-    for problem in [*problems, *notes]:
+    problems = [*study.problems, *notes]
+    for problem in problems:
         click.echo(f"warning: {problem}", err=True)
     if output is not None:
         from pcbench.report.comparison import write_comparison
 
-        for file in write_comparison(questions, output, [*problems, *notes]):
+        for file in write_comparison(questions, output, problems):
             click.echo(f"wrote {file}")

@@ -61,26 +61,25 @@ def _benchmark(as_json: bool, arguments: dict[str, Any]) -> None:
     import json
     from dataclasses import asdict
 
+    from pcbench.config import RunConfig
     from pcbench.errors import UserError
     from pcbench.harness.benchmark import measure
     from pcbench.harness.choices import batch_size_of, find_device, workers_of
     from pcbench.harness.estimate import estimate
     from pcbench.harness.memory import keep_freed_memory
-    from pcbench.harness.plan import Request
 
-    request = Request(
-        models=arguments["models"] or ("pefficientnet-lite0",),
-        suites=arguments["suites"] or ("imagenet-c",),
+    config = RunConfig.of(
+        model=arguments["models"] or ("pefficientnet-lite0",),
+        suite=arguments["suites"] or ("imagenet-c",),
         **{name: arguments[name] for name in ("weights", "data", "timesteps", "limit", "dtype")},
     )
     if arguments["images"] is not None and arguments["images"] < 1:
         raise UserError(f"images is {arguments['images']}; it counts images, so 1 or more")
-    request.check()
     keep_freed_memory()
     device = find_device(arguments["device"])
     workers = workers_of(arguments["workers"], device)
     timings, work = measure(
-        request, device, batch_size_of(arguments["batch_size"]), workers, lambda text: click.echo(text, err=True)
+        config, device, batch_size_of(arguments["batch_size"]), workers, lambda text: click.echo(text, err=True)
     )
     if arguments["images"] is not None:
         work = work.model_copy(update={"images": arguments["images"]})

@@ -31,12 +31,11 @@ def command(
     seed: int,
 ) -> None:
     """Draw the figures of PAPER (predify2021, nayebi2018, cekic2022), each as PNG, SVG, PDF and CSV."""
-    import shlex
-
+    from pcbench.cli._again import again
     from pcbench.errors import RunError, UserError, did_you_mean
     from pcbench.figures.registry import draw, figures_of
     from pcbench.figures.run import slug
-    from pcbench.results.load import load_results
+    from pcbench.results.study import Study, load_results
 
     wanted = figures_of(paper)
     known = [figure.name for figure in wanted]
@@ -44,37 +43,43 @@ def command(
         if name not in known:
             raise UserError(f"{paper} has no figure {name!r}; {did_you_mean(name, known)}")
     wanted = [figure for figure in wanted if not names or figure.name in names]
+
+    def there() -> Study | None:
+        try:
+            return load_results(runs)
+        except UserError:
+            return None
+
     if compute:
         from pcbench.harness.progress import Display
         from pcbench.harness.run import run
 
         for figure in wanted:
             for suite in figure.to_run or figure.suites[:1]:
-                found = load_results(runs).runs if any(runs.rglob("run.json")) else []
-                needed = figure.missing(found, suite, models)
+                needed = figure.missing(there(), suite, models)
                 if not needed:
                     continue
                 target = runs / slug("-".join((suite, *needed)))
                 click.echo(f"computing {suite} of {', '.join(needed)} in {target}")
                 run(
-                    needed,
-                    suite,
-                    data,
-                    target,
+                    model=needed,
+                    suite=suite,
+                    data=data,
+                    output=target,
                     weights=weights,
                     timesteps=timesteps if timesteps is not None else figure.timesteps,
                     limit=limit,
                     seed=seed,
                     progress=Display(),
                 )
-    results = load_results(runs)
-    for one in results.runs:
-        if one.info.status != "complete":
-            again = shlex.join(one.info.command)
-            how = f"it is drawn as far as it goes; finish it with: {again}"
-            click.echo(f"warning: {one.directory} is {one.info.status}; {how}", err=True)
-    files, missing = draw(wanted, results.runs, output)
-    for problem in [*results.problems, *(problem for one in results.runs for problem in one.problems)]:
+    study = load_results(runs)
+    for placed in study.requests:
+        status = study.status_of(placed)
+        if status != "complete":
+            what = f"{placed.directory} is {status}; it is drawn as far as it goes; {again(placed)}"
+            click.echo(f"warning: {what}", err=True)
+    files, missing = draw(wanted, study, output)
+    for problem in study.problems:
         click.echo(f"warning: {problem}", err=True)
     for file in files:
         click.echo(f"wrote {file}")

@@ -1,4 +1,4 @@
-"""`pcbench report`: one HTML file about all runs in a directory."""
+"""`pcbench report`: one HTML file about all results in a directory."""
 
 from pathlib import Path
 
@@ -7,24 +7,25 @@ import click
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The HTML file.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The HTML file.")
 def command(directory: Path, output: Path) -> None:
-    """Write a self-contained HTML report about the runs in DIRECTORY."""
-    import shlex
-
+    """Write a self-contained HTML report about the results in DIRECTORY, at any depth."""
+    from pcbench.cli._again import again
     from pcbench.errors import UserError
     from pcbench.report.page import page
-    from pcbench.results.load import load_results
+    from pcbench.results.disk import write_atomically
+    from pcbench.results.study import load_results
 
     if not output.parent.is_dir():
         raise UserError(f"no directory {output.parent} to write {output.name} into")
-    results = load_results(directory)
-    text = page(results.runs, results.problems)
-    output.write_text(text, encoding="utf-8")
-    for run in results.runs:
-        if run.info.status != "complete":
-            again = shlex.join(run.info.command)
-            click.echo(f"warning: {run.directory} is {run.info.status}; finish it with: {again}", err=True)
-    for problem in [*results.problems, *(problem for run in results.runs for problem in run.problems)]:
+    if output.is_dir():
+        raise UserError(f"{output} is a directory; --output names the HTML file")
+    study = load_results(directory)
+    write_atomically(output, page(study).encode())
+    for placed in study.requests:
+        status = study.status_of(placed)
+        if status != "complete":
+            click.echo(f"warning: {placed.directory} is {status}; {again(placed)}", err=True)
+    for problem in study.problems:
         click.echo(f"warning: {problem}", err=True)
     click.echo(f"wrote {output}")

@@ -1,6 +1,7 @@
-"""`pcbench results`: the runs in a directory, and how far they are."""
+"""`pcbench results`: what a directory holds, and how far it is."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,50 +10,63 @@ import click
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(directory: Path, as_json: bool) -> None:
-    """List the runs in DIRECTORY, at any depth, with their status and the command that finishes them."""
+    """List what was asked of the directories in DIRECTORY, at any depth, with the command that finishes it."""
     import json
-    import shlex
 
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from pcbench.results.load import load_results
+    from pcbench.cli._again import again
+    from pcbench.errors import one_line
+    from pcbench.results.study import load_results
 
-    results = load_results(directory)
-    rows = [
-        {
-            "directory": str(run.directory),
-            "status": run.info.status,
-            "cells": len(run.info.cells),
-            "planned": run.info.planned,
-            "models": [f"{model.name} [{model.weights}]" for model in run.info.models],
-            "suites": [suite.name for suite in run.info.suites],
-            "data": run.info.data.name,
-            "images": run.info.data.n,
-            "command": shlex.join(run.info.command),
-        }
-        for run in results.runs
-    ]
+    study = load_results(directory)
+    there = {cell.key.digest: cell for cell in study.cells}
+    rows: list[dict[str, Any]] = []
+    for placed in study.requests:
+        request = placed.request
+        done = [there[digest] for digest in request.cells if digest in there]
+        codes = {(g.get("commit"), g.get("dirty")) for c in done if isinstance(g := c.provenance.get("git"), dict)}
+        rows.append(
+            {
+                "directory": str(placed.directory),
+                "status": study.status_of(placed),
+                "cells": len(done),
+                "planned": len(request.cells),
+                "models": [one_line(model) for model in request.models],
+                "suites": [one_line(suite.name) for suite in request.suites],
+                "data": one_line(request.data),
+                "dirty": any(bool(dirty) for _, dirty in codes),
+                "commits": sorted({str(commit)[:8] for commit, _ in codes if commit}),
+                "command": again(placed),
+            }
+        )
     if as_json:
-        click.echo(json.dumps({"runs": rows, "problems": results.problems}, indent=2))
+        click.echo(json.dumps({"requests": rows, "cells": len(there), "problems": study.problems}, indent=2))
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    table.add_column("run", overflow="fold")
-    for column in ("status", "models", "suites", "data"):
+    for column in ("directory", "status", "models", "suites", "data", "code"):
         table.add_column(column, overflow="fold")
-    for run in results.runs:
-        info = run.info
-        below = run.directory.relative_to(directory).as_posix()
-        status = f"{info.status}\n{len(info.cells)}/{info.planned or len(info.cells)}"
-        models = "\n".join(f"{model.name} [{model.weights}]" for model in info.models)
-        suites = "\n".join(suite.name for suite in info.suites)
-        data = f"{info.data.name}\n{info.data.n} images"
-        table.add_row(*map(escape, (directory.name if below == "." else below, status, models, suites, data)))
+    for row in rows:
+        below = Path(str(row["directory"])).relative_to(directory).as_posix()
+        code = ", ".join(row["commits"]) + (" with changes" if row["dirty"] else "")
+        cells = (
+            directory.name if below == "." else below,
+            f"{row['status']}\n{row['cells']}/{row['planned']}",
+            "\n".join(row["models"]),
+            "\n".join(row["suites"]),
+            str(row["data"]),
+            code,
+        )
+        table.add_row(*map(escape, cells))
     Console().print(table)
     for row in rows:
         if row["status"] != "complete":
-            click.echo(f"{row['directory']} is not complete; finish it with: {row['command']}")
-    for problem in results.problems:
+            click.echo(f"{row['directory']} is {row['status']}; {row['command']}")
+    extra = len(there) - len({digest for placed in study.requests for digest in placed.request.cells} & set(there))
+    if extra:
+        click.echo(f"{extra} cells are here that no request in run.json names")
+    for problem in study.problems:
         click.echo(f"warning: {problem}", err=True)

@@ -1,5 +1,5 @@
-"""Pictures: of one run (`run_figures`), and of the papers whose experiments pcbench repeats (`papers`)."""
+"""Pictures: of results (`study_figures`), and of the papers whose experiments pcbench repeats (`papers`)."""
 
-from pcbench.figures.run import run_figures
+from pcbench.figures.run import study_figures
 
-__all__ = ["run_figures"]
+__all__ = ["study_figures"]

@@ -1,10 +1,42 @@
 """How far a noisy image's representation is from the clean one's, relative to t = 0."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.statistics import bootstrap, interval
 from pcbench.figures import style
+from pcbench.results.study import Study, labels
+
+_DISTANCE = "distance_"
+
+
+def manifolds(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(label, table) of each system whose representations were compared with the clean ones: what `manifold_figure` takes."""
+    names = labels(study.systems())
+    for system, part in study.systems().items():
+        tables = []
+        for cell in part.cells:
+            columns = [name for name in cell.columns if name.startswith(_DISTANCE)]
+            for column in columns:
+                values = cell.matrix(column)  # (T + 1, images)
+                steps, count = values.shape
+                tables.append(
+                    pd.DataFrame(
+                        {
+                            "model": f"{names[system]} [{system.model.weights}], {system.data.name}, n = {count}",
+                            "severity": cell.key.condition.severity,
+                            "pcoder": int(column.removeprefix(_DISTANCE)),
+                            "image": np.tile(np.arange(count), steps),
+                            "timestep": np.repeat(np.arange(steps), count),
+                            "distance": values.reshape(-1),
+                        }
+                    )
+                )
+        if tables:
+            yield names[system], pd.concat(tables, ignore_index=True)
 
 
 def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
@@ -13,7 +45,7 @@ def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     The correlation distance is 1 - Pearson's r over all units; intervals are from a bootstrap over images.
 
     Args:
-        records: the table "representations" of one model's cells: model, image, severity (sigma), pcoder, timestep,
+        records: of one system, see `manifolds`: model, image, severity (sigma), pcoder, timestep,
             distance.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a paper's figure is: a name, the runs that it needs, and how it is drawn from them."""
+"""What a paper's figure is: a name, the cells that it needs, and how it is drawn from them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pcbench.errors import UserError, did_you_mean
 from pcbench.figures import style
 from pcbench.registry import Registry
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class PaperFigure:
         suites: any of these makes it; the first is what is run where there is none.
         timesteps: T of the experiment; 0 when it is about networks without dynamics too.
         models: that are run where there is none.
-        draw: runs that have the suite -> the figure and what it shows; None when their records do not have what it
+        draw: cells of its suites -> the figure and what it shows; None when their records do not have what it
             needs.
         needs: what the records must have, in words.
         to_run: the suites that are run where there is none, when it takes more than the first.
@@ -34,30 +34,32 @@ class PaperFigure:
     suites: tuple[str, ...]
     timesteps: int
     models: tuple[str, ...]
-    draw: Callable[[Sequence[Run]], tuple[Figure, pd.DataFrame] | None]
+    draw: Callable[[Study], tuple[Figure, pd.DataFrame] | None]
     needs: str
     to_run: tuple[str, ...] = ()
 
-    def runs(self, runs: Sequence[Run]) -> list[Run]:
-        """Those of the runs that have one of the suites and a finished cell."""
-        return [run for run in runs if run.info.cells and {s.name for s in run.info.suites} & set(self.suites)]
+    def study(self, study: Study) -> Study | None:
+        """The cells of one of its suites; None where there are none."""
+        wanted = [suite for suite in self.suites if suite in study.suite_names()]
+        return study.select(suite=wanted) if wanted else None
 
-    def missing(self, runs: Sequence[Run], suite: str, models: Sequence[str] = ()) -> list[str]:
+    def missing(self, study: Study | None, suite: str, models: Sequence[str] = ()) -> list[str]:
         """The models whose answers in a suite the figure lacks.
 
         Args:
-            runs: what there is; runs that are not complete do not count.
+            study: what there is; None for nothing.
             suite: one of the figure's.
             models: that it shall show; none for whichever there are, or, where there are none, its own.
         """
-        group = {suite} if self.to_run else set(self.suites)
-        complete = [
-            run.info for run in runs if run.info.status == "complete" and group & {s.name for s in run.info.suites}
-        ]
-        known = [model for info in complete for model in info.models]
+        group = [suite] if self.to_run else [*self.suites]
+        there = [one for one in group if study is not None and one in study.suite_names()]
+        if study is None or not there:
+            return list(models or self.models)
+        cells = study.select(suite=there).cells
+        names = {cell.key.model.label for cell in cells} | {cell.key.model.name for cell in cells}
         if models:
-            return [name for name in models if name not in {model.name for model in known}]
-        if any(model.has_dynamics or self.timesteps == 0 for model in known):
+            return [name for name in models if name not in names]
+        if any(cell.has_dynamics or self.timesteps == 0 for cell in cells):
             return []
         return list(self.models)
 
@@ -83,8 +85,8 @@ def register(figure: PaperFigure) -> None:
     FIGURES.register(f"{figure.paper}/{figure.name}", figure)
 
 
-def draw(figures: Sequence[PaperFigure], runs: Sequence[Run], directory: Path) -> tuple[list[Path], list[str]]:
-    """Draw the figures that the runs can make.
+def draw(figures: Sequence[PaperFigure], study: Study, directory: Path) -> tuple[list[Path], list[str]]:
+    """Draw the figures that the cells can make.
 
     Returns:
         The files, and one line for each figure that could not be drawn: what it needs.
@@ -93,7 +95,8 @@ def draw(figures: Sequence[PaperFigure], runs: Sequence[Run], directory: Path) -
     missing: list[str] = []
     with style.style():
         for figure in figures:
-            made = figure.draw(figure.runs(runs)) if figure.runs(runs) else None
+            part = figure.study(study)
+            made = figure.draw(part) if part is not None else None
             if made is None:
                 missing.append(f"{figure.paper}/{figure.name} needs {figure.needs}")
                 continue

@@ -1,4 +1,4 @@
-"""The pictures of one run: what every run directory gets, whatever its models and suites."""
+"""The pictures of a study: what every results directory gets, whatever its models and suites."""
 
 import hashlib
 import re
@@ -13,72 +13,70 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pcbench.analysis.answers import Answers, every
+from pcbench.analysis.robustness import attacked_systems
+from pcbench.analysis.selection import baseline_of, comparable
 from pcbench.analysis.speed import speed_of
 from pcbench.analysis.statistics import bootstrap, interval, wilson
 from pcbench.figures import style
 from pcbench.figures.adversarial import adversarial_figures
-from pcbench.figures.manifold import manifold_figure
+from pcbench.figures.manifold import manifold_figure, manifolds
 from pcbench.figures.speed import speed_figure
-from pcbench.results.load import Results
+from pcbench.results.study import Study
 
 FORMATS = ("png", "svg")
 LONGEST = 100  # characters of a file name, without its ending
 
 
-def run_figures(results: Results, directory: Path) -> list[Path]:
-    """Draw a run: accuracy against timestep per perturbation, their mean, accuracy against strength, and the like.
+def study_figures(study: Study, directory: Path) -> list[Path]:
+    """Draw the cells of a study: accuracy against timestep per perturbation, their mean, against strength, and the like.
+
+    Systems that cannot be compared (other images, seeds, precision) are in figures of their own.
 
     Args:
-        results: of any suites and models; a run that was interrupted is drawn as far as it went.
+        study: of any suites and models; what was interrupted is drawn as far as it went.
         directory: where the files go; made if need be.
 
     Returns:
         The files that were written: PNG, SVG and the CSV of what each shows.
     """
     files: list[Path] = []
-    if results.records.empty:
-        return files
-    baselines = {model.name: model.baseline for model in results.info.models}
+    attacked = {suite for suite, *_ in attacked_systems(study)}
     with style.style():
-        for suite in dict.fromkeys(results.records["suite"]):
-            if (results.records.loc[results.records["suite"] == suite, "group"] == "attack").any():
-                files += _attacks(results.records, suite, directory)
+        for suite, systems in every(study).items():
+            if suite in attacked:
                 continue
-            systems = every(results.records, suites=[suite])
-            for system in systems:
-                reference = baseline_of(system, systems, baselines.get(system.model))
-                stem = directory / slug(f"{suite}-{system.model}")
-                if len(system.timesteps) > 1:
-                    files += style.save(*over_time(system, reference), stem, FORMATS)
-            if any(len(system.timesteps) > 1 for system in systems):
-                pairs = [
-                    (system, baseline_of(system, systems, baselines.get(system.model)))
-                    for system in systems
-                    if len(system.timesteps) > 1
-                ]
-                files += style.save(*mean_over_time(pairs), directory / slug(f"{suite}-mean"), FORMATS)
-            if systems[0].conditions["perturbation"].duplicated().any():
-                files += style.save(*against_strength(systems), directory / slug(f"{suite}-strength"), FORMATS)
-            elif all(len(system.timesteps) == 1 for system in systems):
-                files += style.save(*bars(systems), directory / slug(f"{suite}-accuracy"), FORMATS)
-        for run in results.runs:
-            representations = run.extra("representations")  # noqa: S610 - not Django's
-            for model, part in representations.groupby("model", sort=False) if len(representations) else ():
-                files += style.save(*manifold_figure(part), directory / slug(f"manifold-{model}-distance"), FORMATS)
-            speeds = speed_of(run)
-            for suite in dict.fromkeys(speeds["suite"]):
-                stem = directory / slug(f"{suite}-speed")
-                files += style.save(speed_figure(speeds, suite), speeds[speeds["suite"] == suite], stem, FORMATS)
+            groups = comparable(systems)
+            for number, group in enumerate(groups):
+                name = suite or "cells"
+                stem = name if len(groups) == 1 else f"{name}-{number + 1}-{group[0].system.data.name}"
+                files += _group(group, directory, stem)
+        for suite, label, records in attacked_systems(study):
+            files += adversarial_figures(records, directory, slug(f"{suite}-{label}"))
+        for label, table in manifolds(study):
+            files += style.save(*manifold_figure(table), directory / slug(f"manifold-{label}-distance"), FORMATS)
+        speeds = speed_of(study)
+        for (suite_of, data), part in speeds.groupby(["suite", "data"], sort=False):
+            several = speeds.loc[speeds["suite"] == suite_of, "data"].nunique() > 1
+            stem_of = slug(f"{suite_of}-{data}-speed" if several else f"{suite_of}-speed")
+            files += style.save(speed_figure(part, f"{suite_of}, {data}"), part, directory / stem_of, FORMATS)
     return files
 
 
-def _attacks(records: pd.DataFrame, suite: str, directory: Path) -> list[Path]:
-    of_suite = records[records["suite"] == suite]
-    return [
-        file
-        for model, part in of_suite.groupby("model", sort=False, observed=True)
-        for file in adversarial_figures(part, directory, slug(f"{suite}-{model}"))
-    ]
+def _group(systems: Sequence[Answers], directory: Path, stem: str) -> list[Path]:
+    files: list[Path] = []
+    pairs = []
+    for system in systems:
+        if len(system.timesteps) > 1:
+            reference = reference_of(system, systems)
+            pairs.append((system, reference))
+            files += style.save(*over_time(system, reference), directory / slug(f"{stem}-{system.label}"), FORMATS)
+    if pairs:
+        files += style.save(*mean_over_time(pairs), directory / slug(f"{stem}-mean"), FORMATS)
+    if systems[0].conditions["perturbation"].duplicated().any():
+        files += style.save(*against_strength(systems), directory / slug(f"{stem}-strength"), FORMATS)
+    elif not pairs:
+        files += style.save(*bars(systems), directory / slug(f"{stem}-accuracy"), FORMATS)
+    return files
 
 
 def slug(name: str) -> str:
@@ -91,20 +89,20 @@ def slug(name: str) -> str:
     return plain if len(plain) <= LONGEST else f"{plain[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def baseline_of(system: Answers, systems: Sequence[Answers], name: str | None) -> Answers:
-    """What a model is compared with: its feedforward baseline when that is among the systems, else its own t = 0.
+def reference_of(system: Answers, systems: Sequence[Answers]) -> Answers:
+    """What a system is drawn against: its feedforward baseline when that is among the systems, else its own t = 0.
 
-    A baseline that lacks some of the model's conditions (the run was interrupted) is none yet.
+    A baseline that lacks some of the system's conditions (the run was interrupted) is none yet.
     """
-    for other in systems:
-        if other.model == name and other.name[2:] == system.name[2:] and other.conditions.equals(system.conditions):
-            return Answers(other.name, other.conditions, other.images, [0], other.values[:, :, :1])
-    return Answers(system.name, system.conditions, system.images, [0], system.values[:, :, :1])
+    other = baseline_of(system, systems)
+    if other is not None and other.keys == system.keys:
+        return other.at(other.timesteps[0])
+    return system.at(system.timesteps[0])
 
 
 def label_of(reference: Answers, system: Answers) -> str:
     """How the dashed line is called."""
-    return f"{system.model} at t = 0" if reference.model == system.model else reference.model
+    return f"{system.label} at t = 0" if reference.system == system.system else reference.full
 
 
 def over_time(system: Answers, reference: Answers) -> tuple[Figure, pd.DataFrame]:
@@ -137,7 +135,7 @@ def over_time(system: Answers, reference: Answers) -> tuple[Figure, pd.DataFrame
         ncols=min(len(handles), 7 if len(names) > 1 else 4),
         title=strength_name(system) if len(levels) > 1 else None,
     )
-    figure.suptitle(system.model)
+    figure.suptitle(f"{system.full}\n{system.on_what}")
     return figure, table
 
 
@@ -178,7 +176,7 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
         diff_low, diff_high = interval(bootstrap(paired))
         part = pd.DataFrame(
             {
-                "model": system.model,
+                "model": system.full,
                 "baseline_model": label_of(reference, system),
                 "timestep": system.timesteps,
                 "accuracy": 100 * values.mean(axis=0),
@@ -193,7 +191,7 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
         )
         rows.append(part)
         look = {"color": style.colour(index), "marker": style.marker(index)}
-        upper.plot(part["timestep"], part["accuracy"], label=system.model, **look)
+        upper.plot(part["timestep"], part["accuracy"], label=system.full, **look)
         upper.fill_between(part["timestep"], part["ci_low"], part["ci_high"], color=look["color"], alpha=0.15, lw=0)
         references.setdefault(label_of(reference, system), float(part["baseline"].iloc[0]))
         lower.plot(part["timestep"], part["difference"], **look)
@@ -201,17 +199,14 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
     for index, (name, value) in enumerate(references.items()):
         upper.axhline(value, color=style.BASELINE, linestyle=(0, (3 + 2 * index, 2)), linewidth=0.9, label=name)
     lower.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
-    style.percent_axis(upper, "mean accuracy (%)" if len(pairs[0][0].perturbations()) > 1 else "accuracy (%)")
+    style.percent_axis(upper, "mean accuracy (%)" if len(pairs[0][0].averaged()) > 1 else "accuracy (%)")
     style.percent_axis(lower, "difference\nfrom dashed (points)")
     steps = sorted({t for system, _ in pairs for t in system.timesteps})
     style.timestep_axis(lower, steps)
     lower.set_xlabel("timestep")
-    count = len(pairs[0][0].perturbations())
-    upper.set_title(
-        f"mean over {count} perturbations, 95 % interval"
-        if count > 1
-        else f"{readable(pairs[0][0].perturbations()[0])}, 95 % interval"
-    )
+    names = pairs[0][0].averaged()
+    what = f"mean over {len(names)} perturbations" if len(names) > 1 else readable(names[0])
+    upper.set_title(f"{what}, 95 % interval\n{pairs[0][0].on_what}")
     if len(pairs) + len(references) > 3:  # more would cover the curves
         style.legend_below(figure)
     else:
@@ -221,7 +216,7 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
 
 def against_strength(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
     """Accuracy against severity (sigma, epsilon): one panel for each perturbation; each model at its t = 0 and T."""
-    tables = [cell_accuracies(system).assign(model=system.model) for system in systems]
+    tables = [cell_accuracies(system).assign(model=system.full) for system in systems]
     names = list(dict.fromkeys(name for system in systems for name in system.perturbations()))
     figure, axes = style.panels(len(names))
     shown = []
@@ -233,7 +228,7 @@ def against_strength(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
             part = table[table["timestep"] == step]
             shown.append(part)
             dashed = len(ends) > 1 and step == ends[0]
-            label = system.model if len(ends) == 1 else f"{system.model}, t = {step}"
+            label = system.full if len(ends) == 1 else f"{system.full}, t = {step}"
             for name, ax in zip(names, axes, strict=True):
                 line = part[part["perturbation"] == name].sort_values("severity")
                 ax.errorbar(
@@ -250,6 +245,7 @@ def against_strength(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
     for name, ax in zip(names, axes, strict=True):
         ax.set_title(readable(name))
     _label_panels(axes, strength_name(systems[0]), "accuracy (%)")
+    figure.suptitle(systems[0].on_what)
     style.legend_below(figure)
     return figure, pd.concat(shown, ignore_index=True)
 
@@ -268,13 +264,13 @@ def strength_name(system: Answers) -> str:
 
 def bars(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
     """Accuracy of models without dynamics in conditions without strengths: a point for each model and condition."""
-    table = pd.concat([cell_accuracies(system).assign(model=system.model) for system in systems], ignore_index=True)
+    table = pd.concat([cell_accuracies(system).assign(model=system.full) for system in systems], ignore_index=True)
     names = list(dict.fromkeys(name for system in systems for name in system.perturbations()))
     figure = style.canvas(style.COLUMN, 0.6 + 0.22 * len(names) * len(systems))
     ax = figure.subplots()
     spread = np.linspace(-0.25, 0.25, len(systems)) if len(systems) > 1 else [0.0]
     for index, (system, shift) in enumerate(zip(systems, spread, strict=True)):
-        part = table[table["model"] == system.model]
+        part = table[table["model"] == system.full]
         height: npt.NDArray[np.float64] = np.array([names.index(name) for name in part["perturbation"]]) + shift
         ax.errorbar(
             part["accuracy"],
@@ -283,11 +279,11 @@ def bars(systems: Sequence[Answers]) -> tuple[Figure, pd.DataFrame]:
             linestyle="none",
             color=style.colour(index),
             marker=style.marker(index),
-            label=system.model,
+            label=system.full,
         )
     ax.set_yticks(range(len(names)), [readable(name) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel("accuracy (%), 95 % interval")
+    ax.set_xlabel(f"accuracy (%), 95 % interval; {systems[0].on_what}")
     style.legend_below(figure)
     return figure, table
 

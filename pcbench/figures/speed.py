@@ -10,17 +10,17 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from pcbench.figures import style
 
 
-def speed_figure(table: pd.DataFrame, suite: str) -> Figure:
+def speed_figure(table: pd.DataFrame, title: str) -> Figure:
     """Mean accuracy against multiply-accumulates of one answer, a point for each timestep, a line for each model.
 
     Args:
-        table: as `pcbench.analysis.speed.speed_of` returns it.
-        suite: one of the suites in it.
+        table: rows of one suite, as `pcbench.analysis.speed.speed_of` returns them.
+        title: what they are about.
     """
     figure = style.canvas()
     ax = figure.subplots()
     labelled = set()  # networks on one backbone begin at one point
-    for index, (model, part) in enumerate(table[table["suite"] == suite].groupby("model", sort=False)):
+    for index, (model, part) in enumerate(table.groupby("model", sort=False)):
         colour, marker = style.colour(index), style.marker(index)
         ax.plot(part["gmacs"], 100 * part["accuracy"], label=str(model), color=colour, marker=marker)
         rows = part.to_dict("records")
@@ -40,12 +40,12 @@ def speed_figure(table: pd.DataFrame, suite: str) -> Figure:
                 fontsize=6,
             )
     ax.margins(y=0.18)  # room for the labels
-    costs = table.loc[table["suite"] == suite, "gmacs"]
+    costs = table["gmacs"]
     if costs.max() > 2 * costs.min():
         _logarithmic(ax, math.log10(costs.max() / costs.min()))
     ax.set_xlabel("multiply-accumulates of one answer (1e9)")
     style.percent_axis(ax, "mean accuracy (%)")
-    ax.set_title(suite)
+    ax.set_title(title)
     style.legend_below(figure)
     return figure
 

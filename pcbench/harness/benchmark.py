@@ -10,6 +10,7 @@ from functools import partial
 import psutil
 import torch
 
+from pcbench.config import RunConfig
 from pcbench.data.images import choose_positions
 from pcbench.data.registry import choose_data
 from pcbench.harness.compute import batch_for, memory_of_one
@@ -18,9 +19,10 @@ from pcbench.harness.evaluate import Batch, Evaluation, to_batch
 from pcbench.harness.images import Images
 from pcbench.harness.local import by_source
 from pcbench.harness.pipeline import Pipeline, Task, prepare
-from pcbench.harness.plan import DTYPES, Cell, Group, Plan, Request, make_plan
+from pcbench.harness.plan import Cell, Group, Plan, make_plan
+from pcbench.keys import DataKey
 from pcbench.perturbations.base import KINDS, Perturbation
-from pcbench.results.store import parquet
+from pcbench.results.cell import encode
 
 SAMPLE = 16  # images that are decoded
 EACH = 2  # images that each condition is tried on
@@ -29,7 +31,7 @@ PASSES = 3  # of a model, of which the median counts
 
 
 def measure(
-    request: Request,
+    config: RunConfig,
     device: torch.device,
     batch_size: int | None,
     workers: int,
@@ -38,7 +40,7 @@ def measure(
     """Time the parts of a run on a few of its images.
 
     Args:
-        request: of the run.
+        config: of the run.
         device: of the models.
         batch_size: None for the one that the run would choose.
         workers: processes that perturb images.
@@ -52,16 +54,16 @@ def measure(
     """
     start = time.perf_counter()
     say("loading models")
-    plan = make_plan(request, device)
-    data, _ = choose_data(request.data, plan.label_space)
+    plan = make_plan(config, device)
+    data, _ = choose_data(config.data, plan.label_space)
     opening = time.perf_counter() - start
-    count = len(choose_positions(data, request.limit))
+    count = len(choose_positions(data, config.limit))
     geometries = [subject.geometry for subject in plan.subjects]
     conditions = [cell.condition for cell in plan.cells]
     say("decoding images")
     start = time.perf_counter()
     sample = min(SAMPLE, count)
-    images = Images(data, geometries, sample, request.skip_bad_images, conditions, os.cpu_count() or 1)
+    images = Images(data, geometries, sample, config.skip_bad_images, conditions, os.cpu_count() or 1)
     decoding = (time.perf_counter() - start) / sample if images.has_clean else 0.0
     try:
         size = min(batch_size or batch_for(plan, device, count), count)
@@ -69,7 +71,7 @@ def measure(
         for index, subject in enumerate(plan.subjects):
             say(f"timing {subject.label} with batches of {size}")
             models[subject.label] = _model(plan, index, images, size, device)
-        groups = by_source(plan.groups(plan.cells), images.view())
+        groups = list(by_source(plan.groups(plan.cells), images.view()))
         say(f"timing {sum(len(group.conditions) for group in groups)} conditions")
         ahead, beside = _conditions(plan, groups, images, size, device)
         say("timing what is written")
@@ -106,7 +108,7 @@ def measure(
 
 def _name(group: Group) -> str:
     first, severities = group.conditions[0], [f"{condition.severity:g}" for condition in group.conditions]
-    return f"{first.suite} {first.perturbation} {','.join(severities)}"
+    return f"{first.kind} {first.perturbation} {','.join(severities)}"
 
 
 def _share(plan: Plan, cell: Cell) -> tuple[str, int]:
@@ -114,7 +116,7 @@ def _share(plan: Plan, cell: Cell) -> tuple[str, int]:
 
 
 def _evaluation(plan: Plan, cell: Cell) -> Evaluation:
-    return Evaluation(cell, plan.subjects[cell.subject], "", plan.request.seed, DTYPES[plan.request.dtype])
+    return Evaluation(cell, plan.subjects[cell.subject], plan.config.seed, plan.dtype)
 
 
 def _batch(images: Images, group: Group, count: int, device: torch.device) -> Batch:
@@ -140,7 +142,7 @@ def _seconds(work: Callable[[], object], device: torch.device, times: int = 1) -
 def _model(plan: Plan, index: int, images: Images, size: int, device: torch.device) -> ModelTiming:
     """A pass at t = 0 and one of two timesteps tell what each costs."""
     cell = max((cell for cell in plan.cells if cell.subject == index), key=lambda cell: cell.timesteps)
-    group = next(group for group in plan.groups(plan.cells) if any(one.key == cell.key for one in group.cells))
+    group = next(group for group in plan.groups(plan.cells) if cell in group.cells)
     batch, taken = _batch(images, group, size, device), {}
     for steps in sorted({0, min(2, cell.timesteps)}):
         evaluation = _evaluation(plan, replace(cell, timesteps=steps))
@@ -153,7 +155,7 @@ def _model(plan: Plan, index: int, images: Images, size: int, device: torch.devi
     longest = max(taken)
     step = max(0.0, (taken[longest] - taken[0]) / longest) if longest else 0.0
     subject = plan.subjects[index]
-    needed = memory_of_one(subject.model, cell.timesteps, device, DTYPES[plan.request.dtype])
+    needed = memory_of_one(subject.model, cell.timesteps, device, plan.dtype)
     return ModelTiming(first=taken[0], step=step, memory=size * needed)
 
 
@@ -174,12 +176,12 @@ def _conditions(
         ids = tuple(images.ids[row] for row in rows)
         if not perturbed and kind.on_device and device.type == "cuda":  # beside the model, not in the workers
             pixels = torch.from_numpy(source.read(rows)).to(device)
-            once = partial(kind.all_on_uint8, perturbations, pixels, list(ids), plan.request.seed)
+            once = partial(kind.all_on_uint8, perturbations, pixels, list(ids), plan.config.seed)
             once()
             seconds = _seconds(once, device)
             beside[f"{plan.subjects[group.cells[0].subject].label} {name}"] = seconds / len(rows) / len(conditions)
         elif not perturbed and kind.on_uint8 is not Perturbation.on_uint8:
-            task = Task(source, rows, ids, perturbations, plan.request.seed, None)
+            task = Task(source, rows, ids, perturbations, plan.config.seed, None)
             if conditions[0].perturbation not in warm:  # compilers and tables
                 prepare(task)
                 warm.add(conditions[0].perturbation)
@@ -203,16 +205,16 @@ def _records(plan: Plan, images: Images, device: torch.device) -> tuple[float, f
     group = plan.groups([cell])[0]
     evaluation = _evaluation(plan, cell)
     evaluation.answer(_batch(images, group, min(EACH, len(images.ids)), device), {})
+    key = plan.key(cell, DataKey(images.name, images.fingerprint, min(EACH, len(images.ids))))
     start = time.perf_counter()
-    finished = evaluation.finished()
-    small = len(parquet(finished.records)) + sum(len(parquet(table)) for table in finished.extra.values())
+    small = len(encode(key, evaluation.finished().answers, {}, {}))
     seconds = time.perf_counter() - start
     many = _batch(images, group, len(images.ids), device)
     whole = _evaluation(plan, cell)
     whole.answer(many, {})
-    large, rows = len(parquet(whole.records())), len(many.ids) * (cell.timesteps + 1)
-    first = EACH * (cell.timesteps + 1)
-    row = max(1.0, (large - len(parquet(finished.records))) / max(1, rows - first))
+    large = len(encode(plan.key(cell, images.key), whole.finished().answers, {}, {}))
+    rows = max(1, (len(many.ids) - key.data.n) * (cell.timesteps + 1))
+    row = max(1.0, (large - small) / rows)
     return seconds, row, float(small)
 
 

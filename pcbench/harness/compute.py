@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pcbench.harness.evaluate import out_of_memory
-from pcbench.harness.plan import DTYPES, Plan
+from pcbench.harness.plan import Plan
 from pcbench.models.base import TemporalClassifier
 
 # More images at once are no faster (measured with pefficientnet-lite0 on 2 CPU cores; on CUDA this fills the device).
@@ -26,11 +26,8 @@ _weak: Any = StorageWeakRef  # untyped in torch
 
 def batch_for(plan: Plan, device: torch.device, images: int, sharing: int = 1) -> int:
     """`batch_that_fits` for the models of a plan, each with the longest T that it is run for."""
-    longest = {cell.subject: 0 for cell in plan.cells}
-    for cell in plan.cells:
-        longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
-    models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in longest.items()]
-    return batch_that_fits(models, device, DTYPES[plan.request.dtype], images, sharing)
+    models = [(plan.subjects[subject].model, timesteps) for subject, timesteps in plan.longest().items()]
+    return batch_that_fits(models, device, plan.dtype, images, sharing)
 
 
 def batch_that_fits(
@@ -175,7 +172,7 @@ def compile_models(
         model = plan.subjects[index].model
         timesteps = max(cell.timesteps for cell in plan.cells if cell.subject == index)
         say(f"compiling {model.name}")
-        yield compile_where_it_pays(model, timesteps, batch, device, DTYPES[plan.request.dtype])
+        yield compile_where_it_pays(model, timesteps, batch, device, plan.dtype)
 
 
 def compile_where_it_pays(

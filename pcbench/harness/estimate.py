@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from pcbench.results.schema import Strict
+from pcbench.tables import Strict
 
 
 class ModelTiming(Strict):

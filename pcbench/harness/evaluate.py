@@ -6,21 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from pcbench.errors import RunError
-from pcbench.harness.examples import EXAMPLES, Examples
+from pcbench.harness.examples import Examples
 from pcbench.harness.memory import Growing
 from pcbench.harness.plan import Cell, Subject
 from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Context, Perturbation
-from pcbench.results.schema import CELL_COLUMNS
+from pcbench.results.cell import Answers
 
-REPRESENTATIONS = "representations"
+DISTANCE = "distance_"  # columns distance_1, ...: of each PCoder's representation from the clean one
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -71,17 +70,16 @@ class Finished:
     """A finished cell, as an engine hands it over.
 
     Attributes:
-        key: of the cell.
+        cell: of the plan.
         glance: its last.
-        records: see `Evaluation.records`; `extra`: further tables by folder.
+        answers: what the model said.
         seconds: by stage.
         report: what the perturbation says about the cell.
     """
 
-    key: str
+    cell: Cell
     glance: Glance
-    records: pd.DataFrame
-    extra: Mapping[str, pd.DataFrame]
+    answers: Answers
     seconds: Mapping[str, float]
     report: Mapping[str, object]
 
@@ -92,7 +90,6 @@ class Evaluation:
 
     Args:
         cell, subject: what is evaluated.
-        data: name of the data set, for the records.
         seed: of the run.
         dtype: torch.float32, or torch.bfloat16 for autocast.
 
@@ -103,7 +100,6 @@ class Evaluation:
 
     cell: Cell
     subject: Subject
-    data: str
     seed: int
     dtype: torch.dtype = torch.float32
     seconds: dict[str, float] = field(default_factory=lambda: {"data": 0.0, "perturbation": 0.0, "model": 0.0})
@@ -114,7 +110,6 @@ class Evaluation:
         self.perturbation: Perturbation = KINDS[self.cell.condition.kind](self.cell.condition)
         self._columns: dict[str, Growing] = {}
         self._ids: list[str] = []
-        self._distances = Growing()
         self._examples = Examples()
 
     @property
@@ -124,10 +119,10 @@ class Evaluation:
 
     def perturb(self, batch: Batch) -> tuple[Batch, Mapping[str, Tensor]]:
         """The batch as the model will see it, and further columns of its records."""
-        start = time.perf_counter()
+        start = now_on(batch.images.device)
         context = Context(list(batch.ids), batch.labels, self.seed, self.model, self.cell.timesteps)
         perturbed = self.perturbation.on_float(batch.images, context)
-        self.seconds["perturbation"] += time.perf_counter() - start
+        self.seconds["perturbation"] += now_on(batch.images.device) - start
         return Batch(perturbed.images, batch.labels, batch.ids), perturbed.columns
 
     def answer(self, batch: Batch, columns: Mapping[str, Tensor]) -> None:
@@ -136,37 +131,66 @@ class Evaluation:
         Raises:
             RunError: logits that are not finite.
         """
-        start = time.perf_counter()
+        start = now_on(batch.images.device)
         with torch.inference_mode(), torch.autocast(batch.images.device.type, self.dtype, self._casts):
             logits = self.model(batch.images, timesteps=self.cell.timesteps)
-        self.keep(batch, columns, logits, start)
+        part = self.judged(batch, columns, logits)
+        self.keep(part, now_on(batch.images.device) - start)
 
     @property
     def _casts(self) -> bool:
         return self.dtype != torch.float32
 
-    def keep(self, batch: Batch, columns: Mapping[str, Tensor], logits: Tensor, start: float) -> None:
-        """Keep the answers to a batch: logits (T + 1, B, classes); `start` is when the model began."""
+    def judged(self, batch: Batch, columns: Mapping[str, Tensor], logits: Tensor) -> "Judged":
+        """What logits (T + 1, B, classes) of a batch say. Keeps nothing yet: memory may still run out.
+
+        Raises:
+            RunError: logits that are not finite.
+        """
         with torch.inference_mode():
-            answers = self._answers(batch, logits.float())
-        self.seconds["model"] += time.perf_counter() - start
-        for name, value in {**answers, **{name: value.cpu().numpy() for name, value in columns.items()}}.items():
-            self._columns.setdefault(name, Growing()).append(value)
+            arrays = self._answers(batch, logits.float())
+        arrays |= {name: value.cpu().numpy() for name, value in columns.items()}
+        return Judged(batch, arrays)
+
+    def keep(self, part: "Judged", seconds: float) -> None:
+        """Keep what was judged, all of it or, when memory runs out, nothing."""
+        before = {name: len(column) for name, column in self._columns.items()}
+        try:
+            for name, value in part.arrays.items():
+                self._columns.setdefault(name, Growing()).append(value)
+        except BaseException:
+            self._columns = {name: column for name, column in self._columns.items() if name in before}
+            for name, length in before.items():
+                self._columns[name].cut(length)
+            raise
+        batch = part.batch
+        self.seconds["model"] += seconds
         self._ids += batch.ids
         self.images += len(batch.ids)
-        labels = batch.labels.cpu().numpy()
+        labels = part.arrays["label"]
         self._examples.see(batch.images, labels.tolist(), batch.ids)
-        right = answers["prediction"] == labels
+        right = part.arrays["prediction"] == labels
         self.correct = (self.correct[0] + int(right[0].sum()), self.correct[1] + int(right[-1].sum()))
+
+    def forget(self, images: int) -> None:
+        """Drop what was kept beyond so many images: cells that are evaluated side by side go on together."""
+        for column in self._columns.values():
+            column.cut(images)
+        del self._ids[images:]
+        self.images = images
+        if images == 0:
+            self._columns, self.correct = {}, (0, 0)
+            return
+        right = self._columns["prediction"].values() == self._columns["label"].values()
+        self.correct = int(right[0].sum()), int(right[-1].sum())
 
     def _answers(self, batch: Batch, logits: Tensor) -> dict[str, NDArray[np.generic]]:
         finite = logits.isfinite().all(-1)
         if not bool(finite.all()):
             t, row = (int(index) for index in (~finite).nonzero()[0])
-            condition = self.cell.condition
             raise RunError(
                 f"{self.subject.label} gives logits that are not finite at t = {t} for image {batch.ids[row]} under "
-                f"{condition.perturbation} {condition.severity:g} (suite {condition.suite}); what was finished is kept"
+                f"{self.cell.condition.label}; what was finished is kept"
             )
         log_probabilities = logits.log_softmax(-1)
         probabilities = log_probabilities.exp()
@@ -185,75 +209,37 @@ class Evaluation:
         distances = [1 - correlation(one, other) for one, other in zip(noisy, clean, strict=True)]
         return torch.stack(distances).float().cpu().numpy()
 
-    def keep_distances(self, distances: Sequence[NDArray[np.float32]]) -> None:
-        """Keep (PCoders, B) for each timestep of a batch."""
-        self._distances.append(np.stack(distances))
-
-    def records(self) -> pd.DataFrame:
-        """The records: images in order, and for each the timesteps in order."""
-        steps = self.cell.timesteps + 1
-        count = len(self._ids)
-        columns: dict[str, object] = dict(self._cell_values())
-        columns["image"] = np.repeat(np.array(self._ids, dtype=object), steps)
+    def finished(self) -> Finished:
+        """The cell, after its last batch."""
         joined = {name: column.values() for name, column in self._columns.items()}
-        columns["label"] = np.repeat(joined.pop("label"), steps)
-        columns["timestep"] = np.tile(np.arange(steps, dtype=np.int16), count)
-        per_step = {name: value for name, value in joined.items() if value.ndim == 2}
-        columns["prediction"] = per_step["prediction"].T.reshape(-1)
-        columns["confidence"] = per_step["confidence"].T.reshape(-1)
-        columns["correct"] = columns["prediction"] == columns["label"]
-        columns["nll"] = per_step["nll"].T.reshape(-1)
-        columns["prediction_cumulative"] = per_step["prediction_cumulative"].T.reshape(-1)
-        for name, value in joined.items():
-            if value.ndim == 1:
-                columns[name] = np.repeat(value, steps)
-        return pd.DataFrame(columns, index=range(count * steps))
-
-    def extra(self) -> dict[str, pd.DataFrame]:
-        """Further tables by folder.
-
-        "examples" (image, label, thumbnail): a few images as the model saw them; "representations" (image, pcoder 1..N,
-        timestep, distance) where measured.
-        """
-        tables = {EXAMPLES: self._examples.table(self._cell_values())}
-        if not len(self._distances):
-            return tables
-        distances = self._distances.values()  # (T + 1, PCoders, images)
-        steps, pcoders, count = distances.shape
-        values: dict[str, object] = dict(self._cell_values())
-        values["image"] = np.tile(np.array(self._ids, dtype=object), steps * pcoders)
-        values["pcoder"] = np.tile(np.repeat(np.arange(1, pcoders + 1, dtype=np.int16), count), steps)
-        values["timestep"] = np.repeat(np.arange(steps, dtype=np.int16), pcoders * count)
-        values["distance"] = distances.reshape(-1)
-        return {**tables, REPRESENTATIONS: pd.DataFrame(values, index=range(distances.size))}
+        labels = joined.pop("label")
+        answers = Answers(
+            self._ids,
+            labels,
+            {name: value for name, value in joined.items() if value.ndim == 2},
+            {name: value for name, value in joined.items() if value.ndim == 1},
+            self._examples.thumbnails(self._ids),
+        )
+        return Finished(self.cell, self.glance(), answers, dict(self.seconds), self.perturbation.report())
 
     def glance(self) -> Glance:
         """How the cell gets on."""
         return Glance(self.subject.label, self.cell.condition, self.cell.timesteps, self.images, self.correct)
 
-    def finished(self) -> Finished:
-        """The cell, after its last batch."""
-        return Finished(
-            self.cell.key,
-            self.glance(),
-            self.records(),
-            self.extra(),
-            dict(self.seconds),
-            self.perturbation.report(),
-        )
 
-    def _cell_values(self) -> dict[str, object]:
-        condition = self.cell.condition
-        values = (
-            self.subject.label,
-            self.model.weights,
-            self.data,
-            condition.suite,
-            condition.perturbation,
-            condition.group,
-            float(condition.severity),
-        )
-        return dict(zip(CELL_COLUMNS, values, strict=True))
+@dataclass(frozen=True)
+class Judged:
+    """The answers to a batch, before they are kept: name -> (T + 1, B) or (B,)."""
+
+    batch: Batch
+    arrays: dict[str, NDArray[np.generic]]
+
+
+def now_on(device: torch.device) -> float:
+    """Seconds, when all that a device was told to do is done: elsewhere than on the CPU it works on while we go on."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -306,10 +292,13 @@ def out_of_memory(error: BaseException) -> bool:
 def evaluate_together(evaluations: Sequence[Evaluation], batch: Batch) -> None:
     """Evaluate cells of one model side by side, against one pass over the clean images.
 
-    The passes go through time in step, so that no representation is stored longer than a timestep.
+    The passes go through time in step, so that no representation is stored longer than a timestep. Each cell is
+    charged with one pass; that over the clean images is shared by all, as "comparison". When memory runs out, none of
+    the cells keeps anything of the batch.
     """
     model = evaluations[0].model
     timesteps = evaluations[0].cell.timesteps
+    device = batch.images.device
     seen = []
     for evaluation in evaluations:
         images = evaluation.perturbation.on_uint8(
@@ -317,17 +306,31 @@ def evaluate_together(evaluations: Sequence[Evaluation], batch: Batch) -> None:
         )
         moved = Batch(images.permute(0, 3, 1, 2).float() / 255, batch.labels, batch.ids)
         seen.append(evaluation.perturb(moved))
-    start = time.perf_counter()
+    start = now_on(device)
     logits: list[list[Tensor]] = [[] for _ in evaluations]
     distances: list[list[NDArray[np.float32]]] = [[] for _ in evaluations]
     casts = evaluations[0].dtype != torch.float32
-    with torch.inference_mode(), torch.autocast(batch.images.device.type, evaluations[0].dtype, casts):
+    with torch.inference_mode(), torch.autocast(device.type, evaluations[0].dtype, casts):
         passes = [model.representations(perturbed.images, timesteps) for perturbed, _ in seen]
         for step in zip(model.representations(batch.images, timesteps), *passes, strict=True):
             clean = step[0][1]
             for index, (answer, representations) in enumerate(step[1:]):
                 logits[index].append(answer)
                 distances[index].append(evaluations[index].compare(representations, clean))
+    parts = []
     for evaluation, (perturbed, columns), answers, found in zip(evaluations, seen, logits, distances, strict=True):
-        evaluation.keep(perturbed, columns, torch.stack(answers), start)
-        evaluation.keep_distances(found)
+        part = evaluation.judged(perturbed, columns, torch.stack(answers))
+        stacked = np.stack(found)  # (T + 1, PCoders, B)
+        for pcoder in range(stacked.shape[1]):
+            part.arrays[f"{DISTANCE}{pcoder + 1}"] = stacked[:, pcoder]
+        parts.append(part)
+    share = (now_on(device) - start) / (len(evaluations) + 1)
+    before = evaluations[0].images
+    try:
+        for evaluation, part in zip(evaluations, parts, strict=True):
+            evaluation.keep(part, share)
+            evaluation.seconds["comparison"] = evaluation.seconds.get("comparison", 0.0) + share / len(evaluations)
+    except BaseException:
+        for evaluation in evaluations:
+            evaluation.forget(before)
+        raise

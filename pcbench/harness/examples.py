@@ -1,14 +1,12 @@
 """A few images of each cell, as the model saw them: small, so that a report can show them without the data set."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from torch import Tensor
 
-EXAMPLES = "examples"
 COUNT = 3
 SIDE = 96
 _QUALITY = 75
@@ -32,13 +30,10 @@ class Examples:
             if label not in self._taken:
                 self._taken[label] = name, thumbnail(images[row])
 
-    def table(self, cell: Mapping[str, object]) -> pd.DataFrame:
-        """A row for each example: the columns of the cell, image, label, thumbnail (a WebP file, bytes)."""
-        rows = [
-            {**cell, "image": name, "label": label, "thumbnail": content}
-            for label, (name, content) in self._taken.items()
-        ]
-        return pd.DataFrame(rows)
+    def thumbnails(self, ids: Sequence[str]) -> dict[int, bytes]:
+        """Row of each example among the ids -> its thumbnail, a WebP file."""
+        place = {name: row for row, name in enumerate(ids)}
+        return {place[name]: content for name, content in self._taken.values() if name in place}
 
 
 def thumbnail(image: Tensor) -> bytes:

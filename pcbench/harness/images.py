@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pcbench.data.geometry import Geometry
 from pcbench.data.images import BadImageError, Image8, ImageSet, choose_positions, digest, fingerprint
 from pcbench.errors import RunError, UserError
-from pcbench.keys import Condition
+from pcbench.keys import Condition, DataKey
 
 _FOLDER, _LOCK = "pcbench-images-", "lock"
 _AT_ONCE = 16  # images decoded before the first of them is written
@@ -180,6 +180,11 @@ class Images:
         if not self.ids:
             self.close()
             raise UserError(f"data {images.name} has no image that can be decoded")
+
+    @property
+    def key(self) -> DataKey:
+        """What they are."""
+        return DataKey(self.name, self.fingerprint, len(self.ids))
 
     def view(self) -> View[Prepared]:
         """What evaluation needs of them."""

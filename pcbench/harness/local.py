@@ -1,7 +1,7 @@
 """The local engine: one process beside the model, worker processes for the perturbations."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pcbench.harness.evaluate import Batch, Chunks, Evaluation, Finished, Glance, evaluate_together, to_batch
 from pcbench.harness.images import Images, Store, View
 from pcbench.harness.pipeline import Pipeline, Task
-from pcbench.harness.plan import DTYPES, Group, Plan
+from pcbench.harness.plan import Group, Plan
 from pcbench.perturbations.base import KINDS, Perturbation
 
 _PORTION = 40_000_000  # bytes of images, all conditions of a group together, that a worker makes at once
@@ -61,7 +61,7 @@ class Settings:
 
 
 def evaluate(
-    plan: Plan, groups: Sequence[Group], images: Images, settings: Settings, observer: Observer
+    plan: Plan, groups: Iterable[Group], images: Images, settings: Settings, observer: Observer
 ) -> Iterator[Finished]:
     """Evaluate groups in order; yields the cells of each group when they are finished.
 
@@ -77,37 +77,42 @@ def evaluate(
 
 
 def events(
-    plan: Plan, groups: Sequence[Group], images: View[Store], settings: Settings, pipeline: Pipeline, chunks: Chunks
+    plan: Plan, groups: Iterable[Group], images: View[Store], settings: Settings, pipeline: Pipeline, chunks: Chunks
 ) -> Iterator[Beat | Finished]:
     """Evaluate groups in order; yields how they get on, and their cells. What `evaluate` and other engines share.
 
-    Batches are the outer loop and the conditions of a group the inner one.
+    Batches are the outer loop and the conditions of a group the inner one. Groups are asked for when their images are
+    to be prepared, which is a little before the model sees them.
     """
-    size, seed = settings.batch_size, plan.request.seed
-    groups = by_source(groups, images)
+    size, seed = settings.batch_size, plan.config.seed
     batches = [range(start, min(start + size, len(images.ids))) for start in range(0, len(images.ids), size)]
 
     def tasks() -> Iterator[Task]:
-        for group in groups:
+        for group in by_source(groups, images):
             ahead = _perturbations(group, images) if _is_ahead(group, settings.device) else ()
             source, _ = images.source(group.conditions[0], group.geometry)
             for batch in batches:
                 for rows in _portions(batch, group):
                     part, positions = source.part(tuple(rows))
-                    yield Task(part, positions, tuple(images.ids[row] for row in rows), ahead, seed, None)
+                    yield Task(part, positions, tuple(images.ids[row] for row in rows), ahead, seed, group)
 
     stream = pipeline.stream(tasks())
-    for group in groups:
+    while True:
+        waited = time.perf_counter()
+        first = next(stream, None)  # tells which group comes
+        if first is None:
+            return
+        group: Group = first[0].tag
         perturbations = _perturbations(group, images)
         on_device = bool(perturbations) and not _is_ahead(group, settings.device)
-        evaluations = [
-            Evaluation(cell, plan.subjects[cell.subject], images.name, plan.request.seed, DTYPES[plan.request.dtype])
-            for cell in group.cells
-        ]
+        evaluations = [Evaluation(cell, plan.subjects[cell.subject], seed, plan.dtype) for cell in group.cells]
         of_each = [[each for each in evaluations if each.cell.condition == one] for one in group.conditions]
-        for rows in batches:
-            waited = time.perf_counter()
-            portions = [next(stream) for _ in _portions(rows, group)]
+        for number, rows in enumerate(batches):
+            if number:
+                waited = time.perf_counter()
+            wanted = len(_portions(rows, group))
+            portions = [first] if number == 0 else []
+            portions += [next(stream) for _ in range(wanted - len(portions))]
             waited = time.perf_counter() - waited
             seconds = sum(portion for _, _, portion in portions)
             ids, labels = [images.ids[row] for row in rows], [images.labels[row] for row in rows]
@@ -120,16 +125,18 @@ def events(
                 evaluation.seconds["perturbation"] += seconds / len(evaluations)
             for some, pixels in zip([evaluations] if group.together else of_each, made, strict=True):
                 yield from _through(some, to_batch(pixels, labels, ids, settings.device), group, chunks)
+        del first
         yield from (evaluation.finished() for evaluation in evaluations)
 
 
-def by_source(groups: Sequence[Group], images: View[Store]) -> list[Group]:
+def by_source(groups: Iterable[Group], images: View[Store]) -> Iterator[Group]:
     """The same groups, but of one condition each where its images lie on disk: there is no work to share."""
 
     def on_disk(group: Group) -> bool:
         return any(images.source(condition, group.geometry)[1] for condition in group.conditions)
 
-    return [part for group in groups for part in (group.parts(1) if on_disk(group) else [group])]
+    for group in groups:
+        yield from group.parts(1) if on_disk(group) else [group]
 
 
 def _perturbations(group: Group, images: View[Store]) -> tuple[Perturbation, ...]:

@@ -103,5 +103,4 @@ class Log(Progress):
 
 
 def _name(glance: Glance) -> str:
-    condition = glance.condition
-    return f"{glance.label} {condition.suite} {condition.perturbation} {condition.severity:g}"
+    return f"{glance.label} {glance.condition.label}"

@@ -53,6 +53,10 @@ class Growing:
         self._block[..., self._length : end] = part
         self._length = end
 
+    def cut(self, length: int) -> None:
+        """Drop what came after so many."""
+        self._length = min(self._length, length)
+
     def values(self) -> NDArray[Any]:
         """(..., n) of all parts."""
         return self._block[..., : self._length]

@@ -1,19 +1,21 @@
-"""From arguments to cells: everything that can be refused is refused here, before anything is written."""
+"""From a request to cells: everything that can be refused is refused here, before anything is written."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from pcbench.config import RunConfig
 from pcbench.data.geometry import Geometry
-from pcbench.errors import UserError, did_you_mean
-from pcbench.keys import Condition
+from pcbench.errors import UserError
+from pcbench.keys import CellKey, Condition, DataKey, Measure, ModelKey, digest_of
 from pcbench.models.base import TemporalClassifier
-from pcbench.models.loading import Choice, build, choose
+from pcbench.models.checksum import checksum
+from pcbench.models.loading import RANDOM, Choice, build, choose, find_model
+from pcbench.numerics import NUMERICS, sources_digest
 from pcbench.perturbations.base import KINDS
-from pcbench.results.schema import SCHEMA_VERSION, ModelInfo
 from pcbench.suites.registry import Suite, load_suite
 
 _FOR_EACH = 4  # groups for each of several workers, at least
@@ -21,85 +23,34 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Request:
-    """What decides the results of a run; what is not here (batch size, workers, engine, ...) does not.
-
-    Attributes:
-        models: names, see `pcbench.models.loading.find_model`.
-        suites: names or paths of suite files.
-        weights: tag for all models; None for each one's first at hand.
-        data: name or path; None for what is at hand.
-        timesteps: T; None for the suite's, or the model's default.
-        limit: number of images, chosen evenly over classes; None for all.
-        seed: of everything random.
-        dtype: "float32" or "bfloat16" (autocast).
-        tf32: whether convolutions and matrix products on CUDA may round float32 operands to TF32.
-        skip_bad_images: go on without images that cannot be decoded.
-        options: for the models that know them, e.g. {"dynamics": "no-error"}.
-        overrides: kind of perturbation -> parameters for its conditions, e.g. {"corruption": {"backend": "native"}}.
-    """
-
-    models: tuple[str, ...]
-    suites: tuple[str, ...]
-    weights: str | None = None
-    data: str | None = None
-    timesteps: int | None = None
-    limit: int | None = None
-    seed: int = 0
-    dtype: str = "float32"
-    tf32: bool = False
-    skip_bad_images: bool = False
-    options: Mapping[str, object] = field(default_factory=dict)
-    overrides: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raises UserError for values that no run can have."""
-        if not self.models:
-            raise UserError("no model given: --model NAME (pcbench models lists them)")
-        if not self.suites:
-            raise UserError("no suite given: --suite NAME (pcbench suites lists them)")
-        for what, names in (("model", self.models), ("suite", self.suites)):
-            twice = [name for name in names if names.count(name) > 1]
-            if twice:
-                raise UserError(f"{what} {twice[0]!r} is given twice")
-        if self.timesteps is not None and self.timesteps < 0:
-            raise UserError(
-                f"timesteps is {self.timesteps}; it counts updates after the feedforward pass, so 0 or more"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"limit is {self.limit}; it counts images, so 1 or more")
-        if self.dtype not in DTYPES:
-            raise UserError(f"no dtype {self.dtype!r}; {did_you_mean(self.dtype, DTYPES)}")
-
-
-@dataclass(frozen=True)
 class Subject:
     """A model under test.
 
     Attributes:
-        label: what records call it: its name with the options that were given.
+        key: what it is.
         choice: as it was found.
         model: loaded, in eval mode.
         geometry: how images are prepared for it.
     """
 
-    label: str
+    key: ModelKey
     choice: Choice
     model: TemporalClassifier
     geometry: Geometry
 
-    def info(self, timesteps: int) -> ModelInfo:
-        """What run.json says about it."""
-        return ModelInfo(
-            name=self.label,
-            weights=self.model.weights,
-            family=self.choice.spec.family,
-            baseline=self.choice.spec.baseline,
-            timesteps=timesteps,
-            num_classes=self.model.num_classes,
-            has_dynamics=self.model.has_dynamics,
-            provenance=json.loads(json.dumps(self.model.provenance, default=str)),
-        )
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        return self.key.label
+
+    def described(self) -> dict[str, Any]:
+        """What every cell's provenance says about it."""
+        return {
+            "family": self.choice.spec.family,
+            "num_classes": self.model.num_classes,
+            "has_dynamics": self.model.has_dynamics,
+            "provenance": json.loads(json.dumps(self.model.provenance, default=str)),
+        }
 
 
 @dataclass(frozen=True)
@@ -111,14 +62,12 @@ class Cell:
         condition: settled for this model.
         timesteps: T; 0 for a model without dynamics.
         measure: "predictions" or "representations".
-        key: names the cell in run.json and on disk.
     """
 
     subject: int
     condition: Condition
     timesteps: int
-    measure: str
-    key: str
+    measure: Measure
 
 
 @dataclass(frozen=True)
@@ -141,11 +90,7 @@ class Group:
     @property
     def conditions(self) -> list[Condition]:
         """Those that are applied before the models, in order; for `together` cells the first one."""
-        found: list[Condition] = []
-        for cell in self.cells[:1] if self.together else self.cells:
-            if cell.condition not in found:
-                found.append(cell.condition)
-        return found
+        return list(dict.fromkeys(cell.condition for cell in (self.cells[:1] if self.together else self.cells)))
 
     def parts(self, most: int) -> list["Group"]:
         """The group in parts that are alike in size, of at most so many conditions."""
@@ -156,6 +101,11 @@ class Group:
         share = -(-len(conditions) // count)
         chosen = (conditions[start : start + share] for start in range(0, len(conditions), share))
         return [replace(self, cells=tuple(cell for cell in self.cells if cell.condition in some)) for some in chosen]
+
+    def without(self, done: Mapping[Cell, object]) -> "Group | None":
+        """What is left of it; None when nothing is."""
+        left = tuple(cell for cell in self.cells if cell not in done)
+        return replace(self, cells=left) if left else None
 
 
 def divide(groups: Sequence[Group], workers: int) -> list[Group]:
@@ -173,14 +123,47 @@ def divide(groups: Sequence[Group], workers: int) -> list[Group]:
 
 @dataclass(frozen=True)
 class Plan:
-    """A run, settled. `label_space` is whose classes the labels must be."""
+    """A run, settled.
 
-    request: Request
+    Attributes:
+        config: what was asked.
+        subjects: the models.
+        suites: as they were asked for, and `of_suite` the cells that each comes to.
+        label_space: whose classes the labels must be.
+        notices: what was chosen for the user.
+    """
+
+    config: RunConfig
     subjects: tuple[Subject, ...]
     suites: tuple[Suite, ...]
-    cells: tuple[Cell, ...]
+    of_suite: tuple[tuple[Cell, ...], ...]
     label_space: str
     notices: tuple[str, ...]
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All cells, each once, in order."""
+        return tuple(dict.fromkeys(cell for cells in self.of_suite for cell in cells))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of autocast; torch.float32 for none."""
+        return DTYPES[self.config.dtype]
+
+    def key(self, cell: Cell, data: DataKey) -> CellKey:
+        """What a cell is, on these images."""
+        config = self.config
+        return CellKey(
+            self.subjects[cell.subject].key,
+            data,
+            cell.condition,
+            cell.timesteps,
+            cell.measure,
+            config.seed,
+            config.dtype,
+            NUMERICS,
+            config.settings(),
+        )
 
     def groups(self, cells: Sequence[Cell]) -> list[Group]:
         """The groups that the cells make, in the order of the plan."""
@@ -188,98 +171,144 @@ class Plan:
         for cell in cells:
             geometry = self.subjects[cell.subject].geometry
             if cell.measure == "representations":
-                key: tuple[object, ...] = (cell.subject, cell.condition.suite, cell.measure)
+                key: tuple[object, ...] = (cell.subject, cell.timesteps, cell.measure)
             else:
                 kind = cell.condition.kind
-                family = KINDS[kind].family(cell.condition) or json.dumps(asdict(cell.condition), sort_keys=True)
-                key = (geometry, cell.condition.suite, kind, family)
+                key = (geometry, kind, KINDS[kind].family(cell.condition) or cell.condition)
             found.setdefault(key, []).append(cell)
         return [
             Group(self.subjects[cells[0].subject].geometry, tuple(cells), cells[0].measure == "representations")
             for cells in found.values()
         ]
 
-    def model_infos(self) -> list[ModelInfo]:
-        """The models for run.json."""
-        longest = [0] * len(self.subjects)
+    def identity(self, data: DataKey) -> str:
+        """Digest of all that decides the results, and of the code that computes them: what several hosts agree on."""
+        return digest_of([[self.key(cell, data).digest for cell in self.cells], sources_digest()])
+
+    def longest(self) -> dict[int, int]:
+        """Index of each model -> the longest T that it is run for."""
+        found = dict.fromkeys(range(len(self.subjects)), 0)
         for cell in self.cells:
-            longest[cell.subject] = max(longest[cell.subject], cell.timesteps)
-        return [subject.info(timesteps) for subject, timesteps in zip(self.subjects, longest, strict=True)]
-
-    def identity(self, fingerprint: str, device: str = "cpu") -> str:
-        """Digest of all that decides the results, given the images' fingerprint and the kind of device."""
-        decides = {
-            "schema": SCHEMA_VERSION,
-            "models": [info.model_dump() for info in self.model_infos()],
-            "suites": [(suite.name, suite.version, suite.digest()) for suite in self.suites],
-            "cells": [(cell.key, cell.timesteps, asdict(cell.condition)) for cell in self.cells],
-            "data": fingerprint,
-            "seed": self.request.seed,
-            "dtype": self.request.dtype,
-            **({} if device == "cpu" else {"device": device}),
-            **({"tf32": True} if self.request.tf32 else {}),
-        }
-        return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+            found[cell.subject] = max(found[cell.subject], cell.timesteps)
+        return found
 
 
-def make_plan(request: Request, device: torch.device) -> Plan:
+def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] = ()) -> Plan:
     """Settle a run: find and load models and suites, and expand conditions into cells.
+
+    Args:
+        config: what is asked.
+        device: for the models.
+        suites: instead of those that the names in the config stand for here.
 
     Raises:
         UserError: anything that the request names does not exist, or does not go together.
     """
-    request.check()
-    suites = [_with_overrides(load_suite(name), request.overrides) for name in request.suites]
+    suites = [
+        _with_overrides(suite, config.overrides()) for suite in suites or [load_suite(name) for name in config.suite]
+    ]
     names = [suite.name for suite in suites]
     if len(set(names)) < len(names):
         raise UserError(f"two suites are called {next(name for name in names if names.count(name) > 1)!r}")
-    choices = [_choose(name, request) for name in request.models]
-    _check_options(request, choices)
+    choices = [_choose(name, config) for name in config.model]
+    _check_options(config, choices)
     spaces = {choice.weights.data for choice in choices}
     if len(spaces) > 1:
         raise UserError(f"the models know different classes ({', '.join(sorted(spaces))}); run them apart")
-    subjects = []
-    for choice in choices:
-        model = build(choice, device, request.seed)
-        subjects.append(Subject(_label(choice), choice, model, Geometry.of(model.preprocessing)))
-    labels = [subject.label for subject in subjects]
-    if len(set(labels)) < len(labels):
-        raise UserError(f"model {next(label for label in labels if labels.count(label) > 1)!r} is given twice")
-    # By key: "T" and "T/2" can be the same timestep, and every timestep of a feedforward network is 0.
-    settled: dict[str, Cell] = {}
-    for suite in suites:
-        for condition in suite.conditions:
-            for index, subject in enumerate(subjects):
-                for cell in _cells(index, subject, suite, condition, request):
-                    settled.setdefault(cell.key, cell)
-    cells = tuple(settled.values())
-    if not cells:
-        raise UserError(f"suite {names[0]} has no condition for {labels[0]}")
+    subjects = _subjects(choices, device, config.seed)
+    of_suite = tuple(
+        tuple(
+            dict.fromkeys(
+                cell
+                for condition in suite.conditions
+                for index, subject in enumerate(subjects)
+                for cell in _cells(index, subject, suite, condition, config)
+            )
+        )
+        for suite in suites
+    )
+    if not any(of_suite):
+        raise UserError(f"suite {names[0]} has no condition for {subjects[0].label}")
     notices = tuple(choice.notice for choice in choices if choice.notice is not None)
-    if request.dtype != "float32" and all(KINDS[cell.condition.kind].shared for cell in cells):
+    plan = Plan(config, tuple(subjects), tuple(suites), of_suite, spaces.pop(), notices)
+    if config.dtype != "float32" and all(KINDS[cell.condition.kind].shared for cell in plan.cells):
         for subject in subjects:  # what asks the model itself (attacks) does so in float32, without autocast
-            subject.model.hold_weights_in(DTYPES[request.dtype])
-    return Plan(request, tuple(subjects), tuple(suites), cells, spaces.pop(), notices)
+            subject.model.hold_weights_in(plan.dtype)
+    return plan
 
 
-def _choose(name: str, request: Request) -> Choice:
-    bare = choose(name, request.weights)
-    known = {option: value for option, value in request.options.items() if option in bare.spec.options}
-    return choose(name, request.weights, **known) if known else bare
+def _subjects(choices: Sequence[Choice], device: torch.device, seed: int) -> list[Subject]:
+    models = [build(choice, device, seed, merge=False) for choice in choices]
+    keys: dict[tuple[str, str, str], ModelKey] = {}
+    for choice, model in zip(choices, models, strict=True):
+        options = {name: _typed(value) for name, value in choice.options.items()}
+        key = ModelKey(choice.spec.name, choice.weights.tag, options, checksum(model))
+        place = (choice.spec.name, choice.weights.tag, digest_of(options))
+        if place in keys:
+            raise UserError(f"model {key.label} [{key.weights}] is given twice")
+        keys[place] = key
+    subjects = []
+    for choice, model, key in zip(choices, models, keys.values(), strict=True):
+        baseline = _baseline(choice, keys, seed)
+        model.merge_layers()
+        subjects.append(Subject(replace(key, baseline=baseline), choice, model, Geometry.of(model.preprocessing)))
+    return subjects
 
 
-def _check_options(request: Request, choices: Sequence[Choice]) -> None:
-    for option in request.options:
+def _baseline(choice: Choice, keys: Mapping[tuple[str, str, str], ModelKey], seed: int) -> ModelKey | None:
+    """The network that a network is to be compared with: of its own weights, where such are at hand."""
+    name = choice.spec.baseline
+    if name is None:
+        return None
+    plain = digest_of({})
+    same = keys.get((name, choice.weights.tag, plain))
+    if same is not None:
+        return same
+    try:
+        spec, _ = find_model(name)
+        tags = [RANDOM, *(entry.tag for entry in spec.weights if not entry.missing())]
+        found = choose(name, choice.weights.tag if choice.weights.tag in tags else None)
+        same = keys.get((found.spec.name, found.weights.tag, plain))
+        return same or ModelKey(
+            found.spec.name, found.weights.tag, {}, checksum(build(found, "cpu", seed, merge=False))
+        )
+    except UserError:  # its weights are not at hand
+        return None
+
+
+def _typed(value: object) -> object:
+    """An option as a JSON value: text that is a number is one, and so are lists of such."""
+    if not isinstance(value, str):
+        return value
+    parts = value.split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return value
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
+def _choose(name: object, config: RunConfig) -> Choice:
+    if not isinstance(name, str):
+        raise UserError(f"model is a {type(name).__name__}; name one")
+    name, weights = _weights_of(name, config.weights)
+    options = config.model_options()
+    bare = choose(name, weights)
+    known = {option: value for option, value in options.items() if option in bare.spec.options}
+    return choose(name, weights, **known) if known else bare
+
+
+def _weights_of(name: str, default: str | None) -> tuple[str, str | None]:
+    """NAME@TAG?options as NAME?options and the tag."""
+    head, mark, query = name.partition("?")
+    bare, at, tag = head.rpartition("@")
+    return (bare + mark + query, tag) if at else (name, default)
+
+
+def _check_options(config: RunConfig, choices: Sequence[Choice]) -> None:
+    for option in config.model_options():
         if not any(option in choice.spec.options for choice in choices):
             raise UserError(f"none of the models has an option {option!r} (a predictive network has)")
-
-
-def _label(choice: Choice) -> str:
-    """A model's name in records: with its options, and files by their last part only."""
-    if not choice.options:
-        return choice.spec.name
-    values = (f"{name}={str(value).replace(chr(92), '/').rsplit('/', 1)[-1]}" for name, value in choice.options.items())
-    return f"{choice.spec.name}?{'&'.join(sorted(values))}"
 
 
 def _with_overrides(suite: Suite, overrides: Mapping[str, Mapping[str, object]]) -> Suite:
@@ -290,7 +319,7 @@ def _with_overrides(suite: Suite, overrides: Mapping[str, Mapping[str, object]])
     return replace(suite, conditions=conditions)
 
 
-def _cells(index: int, subject: Subject, suite: Suite, condition: Condition, request: Request) -> list[Cell]:
+def _cells(index: int, subject: Subject, suite: Suite, condition: Condition, config: RunConfig) -> list[Cell]:
     model = subject.model
     if suite.measure == "representations" and not model.has_representations:
         raise UserError(
@@ -298,10 +327,7 @@ def _cells(index: int, subject: Subject, suite: Suite, condition: Condition, req
         )
     timesteps = 0
     if model.has_dynamics:
-        chosen = (request.timesteps, suite.timesteps, model.timesteps)
+        chosen = (config.timesteps, suite.timesteps, model.timesteps)
         timesteps = next(value for value in chosen if value is not None)
     settled = KINDS[condition.kind].for_model(condition, model, timesteps)
-    return [
-        Cell(index, one, timesteps, suite.measure, f"{subject.label} {suite.name} {one.perturbation} {one.severity:g}")
-        for one in settled
-    ]
+    return [Cell(index, one, timesteps, suite.measure) for one in settled]

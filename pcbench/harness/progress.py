@@ -230,7 +230,7 @@ class Display(Progress):
     def batch(self, glance: Glance, images: int) -> None:
         """Some images of a cell are done."""
         self._seen += images
-        what = f"{glance.label} · {glance.condition.perturbation} {glance.condition.severity:g}"
+        what = f"{glance.label} · {glance.condition.label}"
         first, last = (count / glance.images for count in glance.correct)
         accuracy = f"accuracy t=0 {first:.1%}"
         if glance.timesteps:

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pcbench.harness.images import Images, View
 from pcbench.harness.local import Beat, Observer, Settings
 from pcbench.harness.plan import Group, Plan, divide
 from pcbench.harness.ray_cluster import Crew
+from pcbench.keys import DataKey
 
 _LOSSES = 3  # times that a group is given again before the run gives up
 _PATIENCE = 600.0  # seconds without any worker having started
@@ -37,12 +38,12 @@ class RayEngine:
 
     Args:
         crew: see `connected`, within whose context this works.
-        fingerprint: of the images, that all machines must agree on.
+        data: the images, that all machines must agree on.
         notice: is told of workers that were lost, and what they say.
     """
 
     crew: Crew
-    fingerprint: str
+    data: DataKey
     notice: Callable[[str], None]
 
     def __call__(
@@ -97,7 +98,7 @@ class RayEngine:
                         observer.batch(event.glance, event.images)
                     elif isinstance(event, Finished):
                         hand.images -= event.glance.images
-                        hand.group = _without(hand.group, event.key)
+                        hand.group = hand.group.without({event.cell: True}) if hand.group is not None else None
                         yield event
                     else:
                         self.notice(event)
@@ -117,9 +118,9 @@ class RayEngine:
             far = View(near.name, near.ids, near.labels, near.folder, near.images, pieces)
         return ray.put(
             Job(
-                plan.request,
-                plan.identity(self.fingerprint, settings.device.type),
-                self.fingerprint,
+                plan.config,
+                plan.identity(self.data),
+                self.data,
                 settings,
                 torch.get_num_threads(),
                 ray.get_runtime_context().get_node_id(),
@@ -143,18 +144,10 @@ class RayEngine:
         hand.stream = hand.actor.evaluate.options(num_returns="streaming").remote(group)
 
     def _lost(self, hand: _Hand, losses: Counter[str], error: Exception) -> None:
-        what = "loading the models" if hand.group is None else hand.group.cells[0].key
+        what = "loading the models" if hand.group is None else hand.group.cells[0].condition.label
         losses[what] += 1
         if losses[what] > _LOSSES:
             raise RunError(
                 f"Ray workers keep dying at {what} (out of memory?); what was finished is kept; try fewer --ray-workers"
             ) from None
         self.notice(f"a Ray worker was lost at {what} ({type(error).__name__}); another one does it again")
-
-
-def _without(group: Group | None, key: str) -> Group | None:
-    """What is left of a group when a cell is finished; None when nothing is."""
-    if group is None:
-        return None
-    left = tuple(cell for cell in group.cells if cell.key != key)
-    return replace(group, cells=left) if left else None

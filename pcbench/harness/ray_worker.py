@@ -1,6 +1,7 @@
 """A Ray worker: a process, here or on another machine, that keeps the models loaded and evaluates groups of cells."""
 
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from pcbench.config import RunConfig
 from pcbench.errors import RunError
 from pcbench.harness.compute import compile_models, tf32_allowed
 from pcbench.harness.evaluate import Chunks, Finished
@@ -22,7 +24,8 @@ from pcbench.harness.images import Held, Prepared, Store, View
 from pcbench.harness.local import Beat, Settings, events
 from pcbench.harness.memory import keep_freed_memory
 from pcbench.harness.pipeline import Pipeline
-from pcbench.harness.plan import Group, Plan, Request, make_plan
+from pcbench.harness.plan import Group, Plan, make_plan
+from pcbench.keys import DataKey
 
 _PIECE = 1 << 25  # bytes of images in one object
 _BEAT_EVERY = 0.2  # seconds; each message costs the driver about a millisecond
@@ -63,21 +66,21 @@ class Job:
     """What a worker is told once.
 
     Attributes:
-        request: of the run; the worker makes the plan, and so the models, as the driver did.
+        config: of the run; the worker makes the plan, and so the models, as the driver did.
         identity: that the plan must have.
-        fingerprint: of the images.
+        data: the images.
         settings: of the worker.
         threads: of torch. Kernels sum in another order with another number, so it is the driver's everywhere.
         node: of the driver.
         near: the images for workers on the driver's node, which share its files.
         far: the images for workers on other nodes; None when there are none.
-        folder: the driver's working directory, to which paths in the request are relative.
+        folder: the driver's working directory, to which paths in the config are relative.
         paths: where the driver finds modules.
     """
 
-    request: Request
+    config: RunConfig
     identity: str
-    fingerprint: str
+    data: DataKey
     settings: Settings
     threads: int
     node: str
@@ -110,12 +113,12 @@ class Worker:
             os.chdir(job.folder)
         torch.set_num_threads(job.threads)
         keep_freed_memory()
-        name = os.uname().nodename
+        name = platform.node()
         if settings.device.type == "cuda" and not torch.cuda.is_available():
             raise RunError(f"the Ray worker on {name} has no CUDA device")
-        self._held.enter_context(tf32_allowed(job.request.tf32, settings.device))
-        self._plan: Plan = make_plan(job.request, settings.device)
-        if self._plan.identity(job.fingerprint, settings.device.type) != job.identity:
+        self._held.enter_context(tf32_allowed(job.config.tf32, settings.device))
+        self._plan: Plan = make_plan(job.config, settings.device)
+        if self._plan.identity(job.data) != job.identity:
             raise RunError(
                 f"the Ray worker on {name} has other models, weights, suites or another pcbench than the machine that "
                 "asks it; give all machines the same"

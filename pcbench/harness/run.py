@@ -4,31 +4,40 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from pcbench.config import RunConfig
 from pcbench.data.registry import choose_data
-from pcbench.errors import RunError, UserError, did_you_mean
-from pcbench.harness.beside import write_beside
+from pcbench.errors import Interrupted, Notice, RunError, UserError
 from pcbench.harness.choices import batch_size_of, find_device, workers_of
 from pcbench.harness.compute import batch_for, compile_models, tf32_allowed
+from pcbench.harness.described import describe
 from pcbench.harness.evaluate import Finished
 from pcbench.harness.images import Images
 from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.log import Log, log_to_file
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.harness.plan import Cell, Group, Plan, Request, divide, make_plan
-from pcbench.harness.progress import Everyone, Journal, Progress, silent
+from pcbench.harness.plan import Cell, Group, Plan, divide, make_plan
+from pcbench.harness.progress import Everyone, Journal, Progress
 from pcbench.harness.ray import RayEngine
 from pcbench.harness.ray_cluster import Cluster, Crew, connected
+from pcbench.harness.shard import Shard
+from pcbench.keys import CellKey, digest_of
+from pcbench.numerics import sources_digest
 from pcbench.results import provenance
-from pcbench.results.load import Results, load_results
-from pcbench.results.schema import DataInfo, RunInfo, Status, SuiteInfo
-from pcbench.results.shards import Shard
-from pcbench.results.store import RunStore
+from pcbench.results.directory import Claim, Directory
+from pcbench.results.requests import AskedSuite, Request, Status
+from pcbench.results.study import Study, load_results
+
+PROGRESS_FILE = "progress.jsonl"
+_POLL = 1.0  # seconds between two looks at what other processes have finished
 
 
 @dataclass(frozen=True)
@@ -36,130 +45,85 @@ class RunResult:
     """What a finished run has to say.
 
     Attributes:
-        directory: of the run.
-        results: as `pcbench.load_results` gives them.
-        believability: the sanity checks of the run's attacks, see `pcbench.analysis.believability`; empty without any.
+        directory: where its cells are.
+        study: the cells that were asked for, as `pcbench.load_results` gives them.
     """
 
     directory: Path
-    results: Results
-    believability: pd.DataFrame
+    study: Study
 
     @property
     def accuracy(self) -> pd.DataFrame:
-        """Accuracy of every cell at every timestep, with intervals."""
-        return self.results.accuracy
+        """Accuracy of every cell at every timestep, with intervals: see `Study.accuracy`."""
+        return self.study.accuracy
 
     @property
     def records(self) -> pd.DataFrame:
         """One row for each image, cell and timestep."""
-        return self.results.records
+        return self.study.records
+
+    def __repr__(self) -> str:
+        systems = len(self.study.systems())
+        return f"RunResult({str(self.directory)!r}: {len(self.study.cells)} cells of {systems} models; see .accuracy)"
 
 
-def run(
-    model: str | Sequence[str],
-    suite: str | Sequence[str],
-    data: str | None = None,
-    output: str | Path | None = None,
-    *,
-    weights: str | None = None,
-    timesteps: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    batch_size: int | str = "auto",
-    device: str = "auto",
-    dtype: str = "float32",
-    tf32: bool = False,
-    compile: bool = False,
-    workers: int | None = None,
-    engine: str = "local",
-    cluster: Cluster | None = None,
-    shard: str | None = None,
-    skip_bad_images: bool = False,
-    figures: bool = True,
-    options: Mapping[str, object] | None = None,
-    overrides: Mapping[str, Mapping[str, object]] | None = None,
-    progress: Progress | None = None,
-) -> RunResult:
-    """Sweep models over suites, or go on with a sweep that was interrupted.
+class Warnings(Progress):
+    """Says what was chosen for the user as Python warnings, and nothing else."""
+
+    def notice(self, text: str) -> None:
+        """A choice that was made for the user."""
+        warnings.warn(text, Notice, stacklevel=2)
+
+
+def run(config: RunConfig | None = None, *, progress: Progress | None = None, **arguments: Any) -> RunResult:
+    """Sweep models over suites: compute the cells that are missing from a directory, and add them.
 
     Args:
-        model: one name or several.
-        suite: one name (or path) or several.
-        data: name or path; None for what is at hand.
-        output: directory of the run; None for runs/NAME, with a name made of what decides the results.
-        weights: tag for all models; None for each one's first at hand.
-        timesteps: T; None for the suite's, or the model's default.
-        limit: number of images, evenly over classes; None for all.
-        seed: of everything random.
-        dtype: "float32" or "bfloat16" (autocast).
-        tf32: let convolutions and matrix products on CUDA round float32 operands to TF32.
-        compile: pass the models through torch.compile, each where it works and is measured to be faster.
-        skip_bad_images: go on without images that cannot be decoded.
-        options: for the models that know them, e.g. {"dynamics": "no-error"}.
-        overrides: kind of perturbation -> parameters for its conditions, e.g. {"corruption": {"jpeg85": True}}.
-        batch_size: images at once, or "auto": what half of the free memory holds, up to what is useful.
-        device: "auto" (CUDA when there is one), "cpu" or "cuda".
-        workers: processes that perturb images; None for what suits the machine, 0 for none.
-        engine: "local", or "ray": workers of a Ray cluster, each with the models, evaluate groups of cells.
-        cluster: of the engine "ray"; None for one on this machine.
-        shard: "2/8" for the second of eight parts, computed apart in output/shard-2-of-8; `pcbench merge` makes them
-            one run.
-        figures: draw the run at its end.
-        progress: is told how it gets on.
+        config: what is asked; or, instead, its fields as keyword arguments:
+        arguments: `model` (a name, a network, or several), `suite` (a name or path, or several), `data`, `output`,
+            `weights`, `timesteps`, `limit`, `seed`, `batch_size`, `device`, `dtype`, ...: every option of
+            `pcbench run`, see `pcbench.RunConfig`.
+        progress: is told how it gets on; by default notices are warnings of the class `pcbench.Notice`.
 
     Returns:
-        The finished run.
+        The cells that were asked for, computed now or before.
 
     Raises:
         UserError: bad input; nothing was written.
         RunError: the run failed; what was finished is kept, and the same call goes on.
-        KeyboardInterrupt: with the command that goes on.
+        Interrupted: with the command that goes on.
     """
-    request = Request(
-        models=(model,) if isinstance(model, str) else tuple(model),
-        suites=(suite,) if isinstance(suite, str) else tuple(suite),
-        weights=weights,
-        data=data,
-        timesteps=timesteps,
-        limit=limit,
-        seed=seed,
-        dtype=dtype,
-        tf32=tf32,
-        skip_bad_images=skip_bad_images,
-        options=dict(options or {}),
-        overrides=dict(overrides or {}),
-    )
-    if engine not in ENGINES:
-        raise UserError(f"no engine {engine!r}; {did_you_mean(engine, ENGINES)}")
-    if engine == "ray":
-        cluster = cluster or Cluster()
-    elif cluster is not None:
-        raise UserError("--ray-address, --ray-workers, --cpus-per-worker and --gpus-per-worker are for --engine ray")
-    part = Shard.parse(shard) if shard is not None else None
-    request.check()
+    if config is None:
+        config = RunConfig.of(**arguments)
+    elif arguments:
+        raise UserError(f"give a config or keyword arguments, not both: {', '.join(arguments)}")
+    cluster = _cluster(config)
+    part = Shard.parse(config.shard) if config.shard is not None else None
     keep_freed_memory()
-    chosen = find_device(device)
-    if tf32 and chosen.type != "cuda":
+    device = find_device(config.device)
+    if config.tf32 and device.type != "cuda":
         raise UserError("--tf32 is arithmetic of CUDA devices, and this run is on the CPU; leave it out")
     if cluster is not None:
-        cluster.check(chosen)
-    size, processes = batch_size_of(batch_size), workers_of(workers, chosen)
-    told = progress or silent()
-    with told, tf32_allowed(tf32, chosen):
+        cluster.check(device)
+    size, processes = batch_size_of(config.batch_size), workers_of(config.workers, device)
+    if config.output is not None:
+        Directory.check(config.output)  # before anything is loaded
+    told = progress or Warnings()
+    with told, tf32_allowed(config.tf32, device):
         clock = Clock()
         told.say("loading models")
-        plan = make_plan(request, chosen)
-        images, notice = choose_data(data, plan.label_space)
-        for line in [*plan.notices, *([notice] if notice else [])]:
+        plan = make_plan(config, device)
+        images, notice = choose_data(config.data, plan.label_space)
+        notices = [*plan.notices, *([notice] if notice else [])]
+        for line in notices:
             told.notice(line)
         clock.lap("models")
         told.say("reading images")
         opened = Images(
             images,
             [subject.geometry for subject in plan.subjects],
-            limit,
-            skip_bad_images,
+            config.limit,
+            config.skip_bad_images,
             [cell.condition for cell in plan.cells],
             os.cpu_count() or 1,
             told.images,
@@ -170,34 +134,24 @@ def run(
                 crew = None
                 if cluster is not None:
                     told.say("connecting to Ray")
-                    crew = stack.enter_context(connected(cluster, chosen))
-                    processes = crew.processes(chosen) if workers is None else processes
+                    crew = stack.enter_context(connected(cluster, device))
+                    processes = crew.processes(device) if config.workers is None else processes
                     clock.lap("ray")
-                fitting = size or batch_for(plan, chosen, len(opened.ids), crew.sharing if crew is not None else 1)
-                settings = Settings(chosen, fitting, processes, compile)
-                info = _info(plan, opened, settings, [*plan.notices, *([notice] if notice else [])])
-                info.compute |= crew.recorded() if crew is not None else {}
-                directory = Path(output) if output is not None else _default_output(plan, info)
-                command = command_of(request, directory, shard, cluster)
-                groups = plan.groups(plan.cells)
-                if part is not None:
-                    # large ones first: every n-th is an even share then
-                    dealt = sorted(divide(groups, part.count), key=lambda group: -len(group.conditions))
-                    groups, info.shard, directory = part.of(dealt), str(part), part.directory(directory)
-                info.command, info.seconds = [_public(word) for word in command], clock.laps
-                info.planned = sum(len(group.cells) for group in groups)
-                with RunStore(directory) as store:
-                    store.open(info)
-                    with log_to_file(directory):
-                        sweep = Sweep(plan, groups, opened, settings, store, told, clock, crew)
-                        _sweep(sweep, command)
-                        return _conclude(sweep, figures)
+                fitting = size or batch_for(plan, device, len(opened.ids), crew.sharing if crew is not None else 1)
+                settings = Settings(device, fitting, processes, config.compile)
+                keys = {cell: plan.key(cell, opened.key) for cell in plan.cells}
+                output = config.output or _default_output(plan, keys)
+                config = replace(config, output=output)
+                compute = settings.recorded() | (crew.recorded() if crew is not None else {})
+                with Directory(output) as directory:
+                    _check_code(directory, keys, config)
+                    request = _request(plan, config, keys, opened, notices, compute)
+                    sweep = Sweep(plan, config, keys, opened, settings, directory, request, told, clock, crew)
+                    with log_to_file(directory.path):
+                        sweep.go(part)
+                        return sweep.conclude(output)
         finally:
             opened.close()
-
-
-ENGINES = ("local", "ray")
-PROGRESS_FILE = "progress.jsonl"
 
 
 class Clock:
@@ -210,191 +164,293 @@ class Clock:
     def lap(self, stage: str) -> None:
         """What went by since the last lap belongs to this stage."""
         now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
+        self.laps[stage] = self.laps.get(stage, 0.0) + now - self._last
         self._last = now
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sweep:
-    """What a sweep works with; `groups` are those of this run or shard, finished cells included; `crew`: Ray's."""
+    """What a sweep works with."""
 
     plan: Plan
-    groups: list[Group]
+    config: RunConfig
+    keys: dict[Cell, CellKey]
     images: Images
     settings: Settings
-    store: RunStore
+    directory: Directory
+    request: Request
     told: Progress
     clock: Clock
     crew: Crew | None = None
+    _claims: dict[Cell, Claim] = field(default_factory=dict)
 
-    def evaluate(self, cells: list[Cell], observer: Progress) -> Iterator[Finished]:
+    def go(self, part: Shard | None) -> None:
+        """Compute the cells that are missing, or a part of them.
+
+        Raises:
+            RunError, Interrupted: what was finished is kept.
+        """
+        cells = list(self.plan.cells)
+        if part is not None:
+            # large ones first: every n-th is an even share then
+            dealt = sorted(divide(self.plan.groups(cells), part.count), key=lambda group: -len(group.conditions))
+            cells = [cell for group in part.of(dealt) for cell in group.cells]
+        left = [cell for cell in cells if self.directory.cell(self.keys[cell]) is None]
+        self._record("running")
+        with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(Journal(self.directory.path / PROGRESS_FILE))
+            log = Log()
+            observer = Everyone(self.told, journal, log)
+            observer.start(cells=len(cells), done=len(cells) - len(left), images=len(self.images.ids))
+            try:
+                self._sweep(left, observer)
+            except BaseException as error:
+                log.ended(error)
+                # whatever it was, what is finished is kept; a full disk must not hide the error that came first
+                with contextlib.suppress(RunError, UserError):
+                    self._record("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+                self._explain(error, cells)
+            finally:
+                for claim in self._claims.values():
+                    claim.release()
+            log.ended()
+
+    def _sweep(self, left: list[Cell], observer: Progress) -> None:
+        if not left:
+            return
+        described = self._described(left)
+        first = {cell.subject: cell for cell in reversed(left)}
+        source = self._source()
+        for finished in self._evaluate(left, observer):
+            started = time.perf_counter()
+            cell = finished.cell
+            model, terms = described[cell.subject, cell.timesteps]
+            told = {
+                **source,
+                "model": model,
+                "seconds": {stage: round(value, 4) for stage, value in finished.seconds.items()},
+                "created": provenance.now(),
+                **({"terms": terms} if terms and first[cell.subject] == cell else {}),
+            }
+            self.directory.add(self.keys[cell], finished.answers, told, finished.report)
+            claim = self._claims.pop(cell, None)
+            if claim is not None and claim not in self._claims.values():
+                claim.release()
+            self.clock.laps["writing"] = self.clock.laps.get("writing", 0.0) + time.perf_counter() - started
+            observer.cell(finished)
+
+    def _described(self, left: Sequence[Cell]) -> dict[tuple[int, int], tuple[dict[str, Any], list[dict[str, Any]]]]:
+        pairs = dict.fromkeys((cell.subject, cell.timesteps) for cell in left)
+        return {
+            (index, steps): describe(self.plan, index, steps, self.images, self.settings.device, self._notice)
+            for index, steps in pairs
+        }
+
+    def _source(self) -> dict[str, Any]:
+        """Where the cells of this process come from."""
+        return {
+            "packages": provenance.packages(),
+            "git": provenance.git(),
+            "sources": sources_digest(),
+            "device": provenance.device_name(self.settings.device),
+            "compute": self.request.compute,
+            "command": self.config.words(public=True),
+        }
+
+    def _notice(self, line: str) -> None:
+        self.told.notice(line)
+        if line not in self.request.notices:
+            self.request.notices.append(line)
+
+    def _evaluate(self, left: list[Cell], observer: Progress) -> Iterator[Finished]:
         """These cells, on the engine of the run."""
-
-        def notice(line: str) -> None:
-            self.told.notice(line)
-            self.store.info.notices.append(line)
-
-        groups = self.plan.groups(cells)
+        groups = self.plan.groups(left)
         if self.crew is not None:
-            engine = RayEngine(self.crew, self.images.fingerprint, notice)
+            engine = RayEngine(self.crew, self.images.key, self._notice)
             yield from engine(self.plan, groups, self.images, self.settings, observer)
             return
-        if self.settings.compile and cells:
-            subjects = {cell.subject for cell in cells}
+        if self.settings.compile:
+            subjects = {cell.subject for cell in left}
             batch = min(self.settings.batch_size, len(self.images.ids))
             for line in compile_models(self.plan, subjects, batch, self.settings.device, self.told.say):
-                notice(line)
-        yield from evaluate(self.plan, groups, self.images, self.settings, observer)
+                self._notice(line)
+        yield from evaluate(self.plan, self._claimed(groups), self.images, self.settings, observer)
 
-    def lap(self, stage: str) -> None:
-        """What went by since the last lap belongs to this stage of the run."""
-        self.clock.lap(stage)
-        self.store.add_seconds(stage, self.clock.laps[stage])
+    def _claimed(self, groups: Sequence[Group]) -> Iterator[Group]:
+        """The groups that no other process is computing, one after another, until none is left.
 
-    def finish(self, status: Status) -> None:
-        """Write what is finished, and how long it took."""
-        self.lap("sweep")
-        mine = {cell.key for group in self.groups for cell in group.cells}
-        self.store.finish([cell.key for cell in self.plan.cells if cell.key in mine], status)
+        What others have finished meanwhile is left out; what they are computing comes last, should they give up.
+        """
+        waiting = deque(groups)
+        refused = 0
+        while waiting:
+            if refused and refused >= len(waiting):
+                time.sleep(_POLL)
+                refused = 0
+            group = waiting.popleft()
+            claim = self.directory.claim(self.keys[group.cells[0]].digest)
+            if not claim.mine:
+                refused += 1
+                if (rest := self._without_finished(group)) is not None:
+                    waiting.append(rest)
+                continue
+            rest = self._without_finished(group)
+            if rest is None:
+                claim.release()
+                continue
+            refused = 0
+            self._claims |= dict.fromkeys(rest.cells, claim)
+            yield rest
+
+    def _without_finished(self, group: Group) -> Group | None:
+        done = {cell: True for cell in group.cells if self.directory.cell(self.keys[cell]) is not None}
+        return group.without(done)
+
+    def _record(self, status: Status) -> None:
+        """Write how the request stands. What the same request said before (when it was made first) is kept."""
+        laps, self.clock.laps = self.clock.laps, {}
+
+        def change(kept: Request) -> None:
+            kept.status = status
+            kept.notices = list(dict.fromkeys([*kept.notices, *self.request.notices]))
+            for stage, seconds in laps.items():
+                kept.seconds[stage] = round(kept.seconds.get(stage, 0.0) + seconds, 3)
+
+        self.directory.record(self.request, change)
+
+    def _explain(self, error: BaseException, cells: Sequence[Cell]) -> None:
+        """Raise what ended the sweep in the words that tell how to go on."""
+        if isinstance(error, KeyboardInterrupt):
+            done = sum(self.directory.cell(self.keys[cell]) is not None for cell in cells)
+            raise Interrupted(
+                f"interrupted; {done} of {len(cells)} cells are finished and kept; "
+                f"go on with: {shlex.join(self.config.words())}",
+                error.signal if isinstance(error, Interrupted) else 2,
+            ) from None
+        if isinstance(error, UserError):  # too late for "nothing was written"
+            raise RunError(f"{error}; what was finished is kept") from None
+        raise error
+
+    def conclude(self, output: Path) -> RunResult:
+        """Derive what is made of the cells that are there: tables and figures, for all requests of the directory."""
+        self.clock.lap("sweep")
+        derive(self.directory, self.told.say if self.config.figures else None)
+        self.clock.lap("deriving")
+        study = load_results(output)
+        wanted = {key.digest for key in self.keys.values()}
+        mine = replace(study, cells=tuple(cell for cell in study.cells if cell.key.digest in wanted))
+        complete = len(mine.cells) == len(wanted)
+
+        def change(kept: Request) -> None:
+            kept.status = "complete" if complete else "running"
+            if complete and kept.finished is None:
+                kept.finished = provenance.now()
+
+        self.clock.laps.pop("writing", None)
+        self._record("complete" if complete else "running")
+        self.directory.record(self.request, change)
+        return RunResult(output, mine)
 
 
-def _sweep(sweep: Sweep, command: list[str]) -> None:
-    store = sweep.store
-    cells = [cell for group in sweep.groups for cell in group.cells]
-    left = [cell for cell in cells if not store.done(cell.key)]
-    with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(Journal(store.directory / PROGRESS_FILE))
-        log = Log()
-        observer = Everyone(sweep.told, journal, log)
-        observer.start(cells=len(cells), done=len(cells) - len(left), images=len(sweep.images.ids))
-        try:
-            for cell in sweep.evaluate(left, observer):
-                started = time.perf_counter()
-                store.add(cell.key, cell.records, cell.seconds, cell.report, cell.extra)
-                store.add_seconds("writing", time.perf_counter() - started)
-                observer.cell(cell)
-        except BaseException as error:
-            log.ended(error)
-            # whatever it was, what is finished is kept; a full disk must not hide the error that came first
-            with contextlib.suppress(RunError):
-                sweep.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            if isinstance(error, KeyboardInterrupt):
-                raise KeyboardInterrupt(
-                    f"interrupted; {len(store.info.cells)} of {len(cells)} cells are finished and kept; "
-                    f"go on with: {shlex.join(command)}"
-                ) from None
-            if isinstance(error, UserError):  # too late for "nothing was written"
-                raise RunError(f"{error}; what was finished is kept") from None
-            raise
-        sweep.finish("complete")
-        log.ended()
+def derive(directory: Directory, say: Callable[[str], None] | None) -> None:
+    """Make the tables and figures of a directory from the cells that are there; nothing when they have not changed.
+
+    Args:
+        directory: open.
+        say: is told when figures are drawn; None for no figures.
+
+    Raises:
+        RunError: a file cannot be written; the cells are complete.
+    """
+    from pcbench.analysis.derived import ACCURACY, digest_of_cells, tables, to_csv
+
+    with directory.alone():
+        study = load_results(directory.path)
+        digest = digest_of([digest_of_cells(study), say is not None])
+        requests = directory.requests()
+        if requests.derived == digest and (directory.path / ACCURACY).is_file():
+            return
+        for name, table in tables(study).items():
+            directory.write(name, to_csv(table))
+        if say is not None:
+            say("drawing figures")
+            _draw(study, directory.path)
+        requests.derived = digest
+        directory.write("run.json", requests.text().encode())
 
 
-def _conclude(sweep: Sweep, figures: bool) -> RunResult:
-    """What is made of the records of a complete run."""
-    from pcbench.harness.believe import write_believability  # here: SciPy's statistics take long to import
-
-    directory = sweep.store.directory
-    write_beside(sweep.plan, sweep.images, sweep.settings.device, directory, sweep.told.notice)
-    sweep.lap("beside")
-    results = load_results(directory)
-    believed = write_believability(results, directory)
-    sweep.lap("checks")
-    if figures:
-        sweep.told.say("drawing figures")
-        _draw(results, directory)
-        sweep.lap("figures")
-    sweep.store.save("complete")
-    return RunResult(directory, results, believed)
-
-
-def _draw(results: Results, directory: Path) -> None:
-    from pcbench.figures import run_figures
+def _draw(study: Study, directory: Path) -> None:
+    from pcbench.figures import study_figures
 
     try:
-        run_figures(results, directory / "figures")
+        study_figures(study, directory / "figures")
     except OSError as error:
         raise RunError(f"the records are complete, but figures cannot be written: {error}") from None
 
 
-def _info(plan: Plan, images: Images, settings: Settings, notices: list[str]) -> RunInfo:
-    request = plan.request
-    return RunInfo(
-        status="running",
-        identity=plan.identity(images.fingerprint, settings.device.type),
-        plan=[cell.key for cell in plan.cells],
-        arguments={
-            "model": [subject.label for subject in plan.subjects],
-            "suite": [suite.name for suite in plan.suites],
-            "weights": [subject.model.weights for subject in plan.subjects],
-            "data": images.name,
-            "timesteps": request.timesteps,
-            "limit": request.limit,
-            "seed": request.seed,
-            "dtype": request.dtype,
-            **({"tf32": True} if request.tf32 else {}),
-            "skip_bad_images": request.skip_bad_images,
-            "options": {name: str(value) for name, value in request.options.items()},
-            "overrides": {kind: dict(values) for kind, values in request.overrides.items()},
-        },
-        models=plan.model_infos(),
-        data=DataInfo(name=images.name, fingerprint=images.fingerprint, n=len(images.ids), skipped=images.skipped),
-        suites=[SuiteInfo(name=suite.name, version=suite.version, digest=suite.digest()) for suite in plan.suites],
-        seed=request.seed,
-        device=provenance.device_name(settings.device),
-        compute=settings.recorded(),
-        dtype=request.dtype,
-        packages=provenance.packages(),
-        git=provenance.git(),
+def _cluster(config: RunConfig) -> Cluster | None:
+    if config.engine != "ray":
+        return None
+    return Cluster(config.ray_address, config.ray_workers, config.cpus_per_worker, config.gpus_per_worker)
+
+
+def _check_code(directory: Directory, keys: dict[Cell, CellKey], config: RunConfig) -> None:
+    """Refuse to add to cells that other code computed, unless that is asked for. Raises UserError."""
+    if config.other_code:
+        return
+    here = sources_digest()
+    for key in keys.values():
+        cell = directory.cell(key)
+        there = cell.provenance.get("sources") if cell is not None else None
+        if cell is None or there == here or there is None:
+            continue
+        packages = cell.provenance.get("packages")
+        version = packages.get("pcbench", "?") if isinstance(packages, dict) else "?"
+        raise UserError(
+            f"{directory.path.name} holds cells that other code computed (pcbench {version}, sources "
+            f"{str(there)[:8]}; here {here[:8]}), such as {cell.path.name}; choose another --output, or add to them with "
+            "--other-code"
+        )
+
+
+def _request(
+    plan: Plan,
+    config: RunConfig,
+    keys: dict[Cell, CellKey],
+    images: Images,
+    notices: list[str],
+    compute: dict[str, Any],
+) -> Request:
+    suites = [
+        AskedSuite(
+            name=suite.name,
+            version=suite.version,
+            measure=suite.measure,
+            timesteps=suite.timesteps,
+            conditions=[_json(condition.text) for condition in suite.conditions],
+            cells=[keys[cell].digest for cell in cells],
+        )
+        for suite, cells in zip(plan.suites, plan.of_suite, strict=True)
+    ]
+    return Request(
+        asked=config.recorded(),
+        models=[f"{subject.label} [{subject.key.weights}]" for subject in plan.subjects],
+        data=f"{images.name}, {len(images.ids)} images",
+        suites=suites,
         notices=notices,
+        skipped=images.skipped,
+        compute=compute,
         created=provenance.now(),
     )
 
 
-def command_of(
-    request: Request, directory: Path, shard: str | None = None, cluster: Cluster | None = None
-) -> list[str]:
-    """The words of the command that makes a run, and goes on with it."""
-    words = ["pcbench", "run"]
-    for name in request.models:
-        words += ["--model", name]
-    for name in request.suites:
-        words += ["--suite", name]
-    for option in ("weights", "data", "timesteps", "limit"):
-        value = getattr(request, option)
-        if value is not None:
-            words += [f"--{option}", str(value)]
-    if request.seed:
-        words += ["--seed", str(request.seed)]
-    if request.dtype != "float32":
-        words += ["--dtype", request.dtype]
-    if request.tf32:
-        words.append("--tf32")
-    for option, given in request.options.items():
-        words += [f"--{option.replace('_', '-')}", str(given)]
-    # one option may go to several kinds of perturbation
-    for option, given in dict.fromkeys(pair for values in request.overrides.values() for pair in values.items()):
-        flag = "corruption-backend" if option == "backend" else option.replace("_", "-")
-        words += [f"--{flag}"] if given is True else [f"--{flag}", str(given)]
-    if request.skip_bad_images:
-        words.append("--skip-bad-images")
-    if shard is not None:
-        words += ["--shard", shard]
-    if cluster is not None:
-        words += cluster.words()
-    return [*words, "--output", str(directory)]
+def _json(text: str) -> Any:
+    import json
+
+    return json.loads(text)
 
 
-def _public(word: str) -> str:
-    """A word of a command as a record may show it: of a path only the last part, which names no machine or user."""
-    name, mark, query = word.partition("?")
-    if mark:  # a model with options, one of which may be a file
-        pairs = (pair.partition("=") for pair in query.split("&"))
-        return name + mark + "&".join(f"{key}{sign}{Path(value).name}" for key, sign, value in pairs)
-    return Path(word).name if Path(word).is_absolute() or word.startswith((".", "~")) else word
-
-
-def _default_output(plan: Plan, info: RunInfo) -> Path:
-    names = [subject.choice.spec.name for subject in plan.subjects][:2] + [suite.name for suite in plan.suites][:2]
+def _default_output(plan: Plan, keys: dict[Cell, CellKey]) -> Path:
+    names = [subject.key.name for subject in plan.subjects][:2] + [suite.name for suite in plan.suites][:2]
     stem = "-".join(name.replace(":", "-").replace("/", "-") for name in names)
-    return Path("runs") / f"{stem}-{info.identity[:8]}"
+    return Path("runs") / f"{stem}-{digest_of([key.digest for key in keys.values()])[:8]}"

@@ -20,7 +20,7 @@ from pcbench.perturbations.attacks.norms import check_epsilon, distance, oversho
 from pcbench.perturbations.attacks.victim import Readout, Victim
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import key
-from pcbench.suites.table import Table
+from pcbench.tables import Table
 
 BASELINE = "baseline"
 _RELATIVE = re.compile(r"T(?:/([1-9]\d*))?")

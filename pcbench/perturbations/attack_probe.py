@@ -17,7 +17,7 @@ from pcbench.perturbations.attacks.isolation import frozen, seeded
 from pcbench.perturbations.attacks.memory import wants_checkpointing
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import key
-from pcbench.suites.table import Table
+from pcbench.tables import Table
 
 # Predicted change of a logit margin over a finite difference, as a share of the spread of the logits: large beside the
 # rounding of float32, small beside the distances at which networks bend.

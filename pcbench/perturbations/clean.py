@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS, Perturbation
-from pcbench.suites.table import Table
+from pcbench.tables import Table
 
 
 class CleanTable(Table):

@@ -9,7 +9,7 @@ from torch import Tensor
 from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import normal_like
-from pcbench.suites.table import Table
+from pcbench.tables import Table
 
 
 class NoiseTable(Table):

@@ -15,7 +15,7 @@ from pcbench.perturbations.attack import parse_epsilon
 from pcbench.perturbations.attacks.norms import check_epsilon, distance, project
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import torch_generator
-from pcbench.suites.table import Table
+from pcbench.tables import Table
 
 Shape = Literal["uniform", "gaussian", "salt-and-pepper"]
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pcbench.analysis.answers import SYSTEM, Answers
+from pcbench.analysis.answers import Answers
 from pcbench.analysis.attacks import WORST, radius, read_name, robust_accuracy, worst_cases
 from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall
-from pcbench.results.load import Run
+from pcbench.analysis.robustness import attacked_systems
+from pcbench.results.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,10 +28,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Story:
-    """The attacks on one model in one suite of one run.
+    """The attacks on one model in one suite.
 
     Attributes:
-        title: run, model, weights, data and suite.
+        title: model, weights, data and suite.
         verdict: the worst of the checks.
         doubts: the checks that were not passed, in one line; empty when there are none.
         robust: a row for each radius and timestep: what the worst of the attacks leaves, image by image.
@@ -46,18 +47,13 @@ class Story:
     pictures: list[Picture]
 
 
-def stories(run: Run, name: str) -> list[Story]:
-    """A story for each model and suite with attacks of a run, which the titles call by the name."""
-    if run.records.empty or not (run.records["group"] == "attack").any():
-        return []
+def stories(study: Study) -> list[Story]:
+    """A story for each system and suite with attacks."""
     found = []
-    for system, part in run.records.groupby(SYSTEM, sort=False, observed=True):
-        if not (part["group"] == "attack").any():
-            continue
-        model, weights, data, suite = (str(name) for name in system)
-        checks = believability(part)
-        title = f"{name}: {model} [{weights}] on {data}, suite {suite}"
-        found.append(Story(title, overall(checks), doubts(checks), _robust(part), checks, _pictures(part)))
+    for suite, label, records in attacked_systems(study):
+        checks = believability(records)
+        title = f"{label} [{records['weights'].iloc[0]}] on {records['data'].iloc[0]}, suite {suite}"
+        found.append(Story(title, overall(checks), doubts(checks), _robust(records), checks, _pictures(records)))
     return found
 
 
@@ -78,11 +74,16 @@ def apart(found: Answers) -> Answers:
         names.append(f"{name} {radius(size, norm)}" if size else name)
         if group == "attack":
             balls.setdefault(_ball(norm, size), []).append(row)
-    firsts = conditions.iloc[[rows[0] for rows in balls.values()]].assign(perturbation=list(balls))
+    first = [rows[0] for rows in balls.values()]
+    firsts = conditions.iloc[first].assign(perturbation=list(balls))
     values = np.stack([found.values[rows].all(axis=0) for rows in balls.values()])
     return replace(
         found,
         conditions=pd.concat([firsts, conditions.assign(perturbation=names)], ignore_index=True),
+        keys=(
+            *(replace(found.keys[row], perturbation=ball) for row, ball in zip(first, balls, strict=True)),
+            *(replace(key, perturbation=name) for key, name in zip(found.keys, names, strict=True)),
+        ),
         values=np.concatenate([values, found.values]),
     )
 

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.comparison import Question
+from pcbench.analysis.derived import to_csv
 from pcbench.figures import style
 from pcbench.figures.run import readable, slug
 from pcbench.report.tables import LEGEND, grids, to_latex, to_markdown, verdicts
@@ -28,18 +29,19 @@ def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequ
     files = [
         directory / name for name in ("comparison.csv", "corruption-errors.csv", "comparison.md", "comparison.tex")
     ]
-    pd.concat([question.table for question in questions], ignore_index=True).to_csv(files[0], index=False)
+    whole = pd.concat([question.table for question in questions], ignore_index=True)
+    files[0].write_bytes(to_csv(in_fractions(whole)))
     errors = [
         question.corruption_errors.assign(suite=question.suite, system=question.system, against=question.against)
         for question in questions
     ]
-    pd.concat(errors, ignore_index=True).to_csv(files[1], index=False)
+    files[1].write_bytes(to_csv(pd.concat(errors, ignore_index=True)))
     tables = [grid for _, each in grids(questions) for grid in each]
     lines = [line.strip() for question in questions for line in verdicts(question)]
     text = "# Comparison\n\n" + "".join(f"- {line}\n" for line in lines) + f"\n{LEGEND}\n\n"
     text += "".join(f"Warning: {note}.\n\n" for note in notes)
-    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in tables))
-    files[3].write_text("\n".join(to_latex(grid) for grid in tables))
+    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in tables), encoding="utf-8")
+    files[3].write_text("\n".join(to_latex(grid) for grid in tables), encoding="utf-8")
     with style.style():
         for question in questions:
             stem = directory / "figures" / slug(f"{question.suite}-{question.system}-against-{question.against}")
@@ -47,6 +49,12 @@ def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequ
             if (question.table["level"] == "perturbation").sum() > question.table["timestep"].nunique():
                 files += style.save(*differences(question), stem.with_name(f"{stem.name}-perturbations"))
     return files
+
+
+def in_fractions(table: pd.DataFrame) -> pd.DataFrame:
+    """A question's table with fractions in [0, 1] for percent: all CSV files have accuracies of one kind."""
+    percent = ["accuracy", "ci_low", "ci_high", "reference", "difference", "diff_low", "diff_high"]
+    return table.assign(**{name: table[name] / 100 for name in percent})
 
 
 def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:

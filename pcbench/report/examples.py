@@ -1,14 +1,12 @@
 """The pictures of a report: a few images as the model saw them, with its answer at each timestep."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pandas as pd
+from pcbench.results.cell import Cell
+from pcbench.results.study import Study, System, labels
 
-from pcbench.results.load import Run
-
-_CELL = ["suite", "perturbation", "severity", "image"]
 _TYPE = "image/webp"
 
 
@@ -27,53 +25,72 @@ class Card:
     """A picture and what the models that saw it said.
 
     Attributes:
-        suite, perturbation, severity, image, label: of the picture.
+        suite, data, perturbation, severity, image, label: of the picture.
         source: the picture as a data URI.
         answers: model -> its answers, t ascending.
     """
 
     suite: str
+    data: str
     perturbation: str
     severity: float
     image: str
     label: int
     source: str
-    answers: Mapping[str, list[Answer]]
+    answers: dict[str, list[Answer]]
 
 
-def cards(run: Run) -> list[Card]:
-    """The examples that a run kept: of each perturbation at its middle severity; empty where it kept none.
+def cards(study: Study) -> list[Card]:
+    """The examples that cells kept: of each perturbation at its middle severity; none where none was kept.
 
-    Models that were shown the same picture share a card; an attack makes a picture for each model.
+    Systems that were shown the same picture share a card; an attack makes a picture for each.
     """
-    kept = run.extra("examples")  # noqa: S610 - not Django's
-    wanted = {*_CELL, "model", "label", "thumbnail"}
-    if kept.empty or not wanted <= set(kept) or run.records.empty:
-        return []
-    middle = {name: _middle(part["severity"]) for name, part in kept.groupby(["suite", "perturbation"], sort=False)}
-    chosen = kept[[middle[row.suite, row.perturbation] == row.severity for row in kept.itertuples()]]
-    said = _answers(run.records, chosen)
-    found = []
-    for _, part in chosen.groupby([*_CELL, "thumbnail"], sort=False):
-        row = part.iloc[0].to_dict()
-        answers = {str(model): said.get((model, *(row[name] for name in _CELL)), []) for model in part["model"]}
-        source = f"data:{_TYPE};base64,{base64.b64encode(row['thumbnail']).decode()}"
-        cell = str(row["suite"]), str(row["perturbation"]), float(row["severity"]), str(row["image"])
-        found.append(Card(*cell, int(row["label"]), source, answers))
-    return found
+    names = labels(study.systems())
+    found: dict[tuple[object, ...], Card] = {}
+    levels: dict[tuple[str, str], set[float]] = {}
+    for cell in study.cells:
+        for suite in study.suites_of(cell):
+            condition = cell.key.condition
+            levels.setdefault((suite, condition.perturbation), set()).add(condition.severity)
+    for cell, kept in study.thumbnails():
+        condition = cell.key.condition
+        label = f"{names[System.of(cell.key)]} [{cell.key.model.weights}]"
+        for suite in study.suites_of(cell):
+            if condition.severity != _middle(levels[suite, condition.perturbation]):
+                continue
+            said = _answers(cell, kept["image"])
+            for row in kept.to_dict("records"):
+                place = (suite, cell.key.data.name, condition.perturbation, condition.severity, row["image"])
+                whole = (*place, row["thumbnail"])
+                if whole not in found:
+                    source = f"data:{_TYPE};base64,{base64.b64encode(row['thumbnail']).decode()}"
+                    found[whole] = Card(
+                        suite,
+                        cell.key.data.name,
+                        condition.perturbation,
+                        condition.severity,
+                        str(row["image"]),
+                        int(row["label"]),
+                        source,
+                        {},
+                    )
+                found[whole].answers[label] = said[row["image"]]
+    return list(found.values())
 
 
-def _middle(severities: pd.Series) -> float:
-    levels = sorted(severities.unique())
-    return float(levels[len(levels) // 2])
+def _middle(severities: Iterable[float]) -> float:
+    levels = sorted(severities)
+    return levels[len(levels) // 2]
 
 
-def _answers(records: pd.DataFrame, chosen: pd.DataFrame) -> dict[tuple[object, ...], list[Answer]]:
-    shown = records[records["image"].isin(set(chosen["image"])) & records["suite"].isin(set(chosen["suite"]))]
-    found: dict[tuple[object, ...], list[Answer]] = {}
-    for row in shown.sort_values("timestep").to_dict("records"):
+def _answers(cell: Cell, images: Iterable[str]) -> dict[str, list[Answer]]:
+    """Image -> the answers to it, t ascending."""
+    frame = cell.records(["image", "timestep", "prediction", "confidence", "correct"])
+    shown = frame[frame["image"].isin(set(images))]
+    found: dict[str, list[Answer]] = {}
+    for row in shown.to_dict("records"):
         answer = Answer(
             int(row["timestep"]), int(row["prediction"]), 100 * float(row["confidence"]), bool(row["correct"])
         )
-        found.setdefault((row["model"], *(row[name] for name in _CELL)), []).append(answer)
+        found.setdefault(str(row["image"]), []).append(answer)
     return found

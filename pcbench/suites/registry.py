@@ -13,8 +13,7 @@ from pydantic import Field, ValidationError
 from pcbench.errors import UserError, did_you_mean
 from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS
-from pcbench.results.schema import Strict
-from pcbench.suites.table import first_problem
+from pcbench.tables import Strict, first_problem
 from pcbench.toml import read_toml
 
 Measure = Literal["predictions", "representations"]

@@ -1,17 +1,16 @@
 """The table of the HaH paper, as dots: accuracy on clean images, with Gaussian noise, and under attack."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.answers import every
 from pcbench.analysis.attacks import WORST, attack_records, radius, robust_accuracy
+from pcbench.analysis.robustness import attacked_systems
 from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
 from pcbench.figures.registry import PaperFigure, register
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 PLAIN = ("clean", "gaussian-noise-pixel")
 ATTACKS = ("adversarial-cifar10-linf", "adversarial-cifar10-l2")
@@ -19,26 +18,26 @@ SUITES = (*PLAIN, *ATTACKS)
 PUBLISHED_SIGMA = 0.1
 
 
-def table(runs: Sequence[Run]) -> pd.DataFrame:
+def table(study: Study) -> pd.DataFrame:
     """A row for each model and condition of the table: model, condition, accuracy, low, high (percent), n."""
     rows: list[tuple[str, str, int, int]] = []
-    for run in runs:
-        if run.records.empty:
-            continue
-        for found in every(run.records, suites=PLAIN):
+    there = study.suite_names()
+    plain = [suite for suite in PLAIN if suite in there]
+    for suite, systems in every(study, suites=plain).items() if plain else ():
+        for found in systems:
             for index, condition in enumerate(found.conditions.to_dict("records")):
-                if found.name[3] != "clean" and not np.isclose(condition["severity"], PUBLISHED_SIGMA):
+                if suite != "clean" and not np.isclose(condition["severity"], PUBLISHED_SIGMA):
                     continue
-                name = "clean" if found.name[3] == "clean" else f"noise σ {condition['severity']:g}"
-                rows.append((found.model, name, int(found.values[index, :, -1].sum()), found.values.shape[1]))
-        for (model, _), part in run.records[run.records["suite"].isin(ATTACKS)].groupby(["model", "suite"], sort=False):
-            if attack_records(part).empty:
-                continue
-            robust = robust_accuracy(part)
-            worst = robust[(robust["timestep"] == robust["timestep"].max()) & (robust["label"] == WORST)]
-            for row in worst.to_dict("records"):
-                name = f"{row['norm']} ε {radius(row['epsilon'], row['norm'])}"
-                rows.append((str(model), name, int(row["correct"]), int(row["n"])))
+                name = "clean" if suite == "clean" else f"noise σ {condition['severity']:g}"
+                rows.append((found.full, name, int(found.values[index, :, -1].sum()), found.values.shape[1]))
+    for suite, label, records in attacked_systems(study):
+        if suite not in ATTACKS or attack_records(records).empty:
+            continue
+        robust = robust_accuracy(records)
+        worst = robust[(robust["timestep"] == robust["timestep"].max()) & (robust["label"] == WORST)]
+        for row in worst.to_dict("records"):
+            name = f"{row['norm']} ε {radius(row['epsilon'], row['norm'])}"
+            rows.append((f"{label} [{records['weights'].iloc[0]}]", name, int(row["correct"]), int(row["n"])))
     found_rows = pd.DataFrame(rows, columns=["model", "condition", "correct", "n"]).drop_duplicates(
         ["model", "condition"]
     )
@@ -48,9 +47,9 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
     return found_rows.assign(accuracy=100 * found_rows["correct"] / found_rows["n"], low=100 * low, high=100 * high)
 
 
-def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     """A row for each condition, a marker for each model, Wilson's intervals."""
-    data = table(runs)
+    data = table(study)
     if data.empty:
         return None
     conditions, models = list(dict.fromkeys(data["condition"])), list(dict.fromkeys(data["model"]))

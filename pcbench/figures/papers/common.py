@@ -7,21 +7,23 @@ import numpy.typing as npt
 
 from pcbench.analysis.answers import Answers, every
 from pcbench.analysis.statistics import bootstrap
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 Floats = npt.NDArray[np.floating]
 
 
-def dynamic(runs: Sequence[Run], suites: Sequence[str]) -> list[tuple[str, Answers]]:
-    """(label, answers) of each model with more than one timestep, in these suites; the first run of a model counts."""
-    found: dict[str, Answers] = {}
-    for run in runs:
-        if run.records.empty:
-            continue
-        for answers in every(run.records, suites=suites):
-            if len(answers.timesteps) > 1:
-                found.setdefault(answers.model, answers)
-    return list(found.items())
+def dynamic(study: Study, suites: Sequence[str]) -> list[tuple[str, Answers]]:
+    """(label, answers) of each system with dynamics, in the first of these suites that the study has.
+
+    Every system is there, each under a label of its own, which names its weights and its images.
+    """
+    there = study.suite_names()
+    for suite in suites:
+        if suite in there:
+            found = [answers for answers in every(study, suites=[suite])[suite] if len(answers.timesteps) > 1]
+            if found:
+                return [(f"{answers.full}, {answers.on_what}", answers) for answers in found]
+    return []
 
 
 def errors(answers: Answers) -> tuple[Floats, Floats]:

@@ -1,7 +1,5 @@
 """Accuracy over time of recurrent networks, and what the decoders (readouts) make of the same trajectories."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,20 +8,19 @@ from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
 from pcbench.figures.papers.common import dynamic
 from pcbench.figures.registry import PaperFigure, register
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 SUITES = ("clean",)
 
 
-def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     """Lines: accuracy(t) with Wilson's interval. Markers: each decoder at its mean decision time."""
-    systems = dynamic(runs, SUITES)
+    systems = dynamic(study, SUITES)
     if not systems:
         return None
     figure = style.canvas(style.COLUMN, style.COLUMN * 0.9)
     ax = figure.subplots()
     rows = []
-    records = pd.concat([run.records for run in runs], ignore_index=True)
     shapes = {"last": "o", "cumulative": "s", "max-confidence": "^", "threshold": "D"}
     for index, (label, answers) in enumerate(systems):
         correct, n = answers.values.sum(axis=(0, 1)), answers.values.shape[0] * answers.values.shape[1]
@@ -41,8 +38,7 @@ def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
         ax.plot(curve["timestep"], curve["accuracy"], color=style.colour(index), label=label)
         ax.fill_between(curve["timestep"], curve["low"], curve["high"], color=style.colour(index), alpha=0.15, lw=0)
         rows.append(curve)
-        own = (records[["model", "weights", "data", "suite"]] == list(answers.name)).all(axis=1)
-        chosen = readouts(records[own].drop_duplicates(["perturbation", "severity", "image", "timestep"]))
+        chosen = readouts(study.select(suite=answers.suite).systems()[answers.system])
         for row in chosen.to_dict("records"):
             ax.plot(
                 row["timestep"],

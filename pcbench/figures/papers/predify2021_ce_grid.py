@@ -1,7 +1,5 @@
 """Predify's 5 x 4 grid: CE(t) / CE(0) of each corruption, over all severities, not the fifth alone."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -11,13 +9,13 @@ from pcbench.figures.papers.common import dynamic, errors, relative
 from pcbench.figures.papers.predify2021_mce import SUITES
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.figures.run import readable
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 
-def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     """A panel for each corruption, a line for each network, intervals from a bootstrap over images."""
     rows = []
-    for label, answers in dynamic(runs, SUITES):
+    for label, answers in dynamic(study, SUITES):
         exact, replicates = errors(answers)
         for index, name in enumerate(answers.perturbations()):
             if exact[index, 0] == 0:

@@ -1,7 +1,5 @@
 """Predify's mCE(t) / mCE(0): a ratio of means over corruptions and severities, relative to the feedforward pass."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -9,18 +7,18 @@ from pcbench.analysis.statistics import interval
 from pcbench.figures import style
 from pcbench.figures.papers.common import dynamic, errors, relative
 from pcbench.figures.registry import PaperFigure, register
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 SUITES = ("imagenet-c-19", "imagenet-c", "cifar-c")
 
 
-def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     """Error bars: a bootstrap over images, for each timestep its own.
 
     The published scripts resample the 19 corruptions instead, and reuse one bar at every timestep.
     """
     rows = []
-    for label, answers in dynamic(runs, SUITES):
+    for label, answers in dynamic(study, SUITES):
         exact, replicates = (each.mean(axis=-2) for each in errors(answers))
         if exact[0] == 0:
             continue  # nothing can be divided by an error of 0

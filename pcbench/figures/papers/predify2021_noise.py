@@ -1,7 +1,5 @@
 """Predify's Gaussian-noise figure: accuracy against timestep, a line for each noise level, a panel for each network."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,14 +8,14 @@ from pcbench.figures import style
 from pcbench.figures.papers.common import dynamic
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.figures.run import cell_accuracies
-from pcbench.results.load import Run
+from pcbench.results.study import Study
 
 SUITES = ("gaussian-noise",)
 
 
-def draw(runs: Sequence[Run]) -> tuple[Figure, pd.DataFrame] | None:
+def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     """Noise is added after normalisation; sigma in units of the normalised image."""
-    systems = dynamic(runs, SUITES)
+    systems = dynamic(study, SUITES)
     if not systems:
         return None
     figure, axes = style.panels(len(systems), height=2.2)

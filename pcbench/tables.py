@@ -1,4 +1,4 @@
-"""What every [[perturbations]] table of a suite file has in common, and how a bad one is refused."""
+"""Tables of data from outside: their form is a class, and a bad one is refused in one line."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -6,6 +6,12 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pcbench.errors import UserError, did_you_mean
+
+
+class Strict(BaseModel):
+    """Refuses what it does not know: a misspelt key in a file from outside must not pass silently."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class Table(BaseModel):

@@ -48,3 +48,18 @@ def _continued(
         counted.append(float(counter.get_total_flops()) / 2)
     step = counted[-1] - counted[-2] if len(counted) > 1 else 0.0
     return counted + [counted[-1] + step * extra for extra in range(1, timesteps + 2 - len(counted))]
+
+
+def costs_of(
+    model: TemporalClassifier, timesteps: int, size: Size, dtype: torch.dtype
+) -> tuple[list[float], list[float]]:
+    """(of one answer at t, of all answers at 0..t), for t = 0..T, in 1e9 multiply-accumulates.
+
+    Raises:
+        RuntimeError, NotImplementedError, TypeError, ValueError: the counter does not understand a user's own model.
+    """
+    with torch.autocast(model.mean.device.type, dtype, dtype != torch.float32):
+        alone = together = macs_per_timestep(model, timesteps, size)
+        if type(model).last is not TemporalClassifier.last:  # one answer takes less than all before it
+            together = macs_unrolled(model, timesteps, size)
+    return [value / 1e9 for value in alone], [value / 1e9 for value in together]

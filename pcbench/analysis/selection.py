@@ -1,0 +1,130 @@
+"""Which systems can be set side by side, and what each is to be compared with. All by keys."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from pcbench.analysis.answers import Answers, every
+from pcbench.analysis.comparison import Question, questions, systems
+from pcbench.errors import UserError
+from pcbench.results.study import Study, System
+
+# What has to be the same of two systems, and the word that accepts a difference.
+_SAME: dict[str, Callable[[System], object]] = {
+    "images": lambda system: (system.data.fingerprint, system.data.n),
+    "seed": lambda system: system.seed,
+    "dtype": lambda system: system.dtype,
+    "settings": lambda system: system.settings,
+    "code": lambda system: system.numerics,
+}
+DIFFERENCES = (*_SAME, "source", "incomplete")
+_SHOWN: dict[str, Callable[[System], str]] = {
+    "images": lambda system: f"{system.data.name}, {system.data.n} images ({system.data.fingerprint[:6]})",
+    "seed": lambda system: f"seed {system.seed}",
+    "dtype": lambda system: system.dtype,
+    "settings": lambda system: ", ".join(f"{name}={value}" for name, value in system.settings) or "plain settings",
+    "code": lambda system: f"numerics {system.numerics}",
+}
+
+
+def check_complete(study: Study, despite: Collection[str] = ()) -> list[str]:
+    """One line for each request whose cells are not all there. Raises UserError where that is not accepted."""
+    lines = []
+    for placed in study.requests:
+        status = study.status_of(placed)
+        if status != "complete":
+            there = {cell.key.digest for cell in study.cells}
+            missing = sum(digest not in there for digest in placed.request.cells)
+            lines.append(f"{placed.directory} is {status} ({missing} of {len(placed.request.cells)} cells missing)")
+    if lines and "incomplete" not in despite:
+        raise UserError(
+            f"{'; '.join(lines)}; finish it (pcbench results says how), or compare all the same: --despite incomplete"
+        )
+    return lines
+
+
+def comparable(found: Sequence[Answers], despite: Collection[str] = ()) -> list[list[Answers]]:
+    """The answers in groups that can be set side by side: of the same images, seed, precision, settings and code."""
+    groups: dict[tuple[object, ...], list[Answers]] = {}
+    for answers in found:
+        place = tuple(read(answers.system) for name, read in _SAME.items() if name not in despite)
+        groups.setdefault(place, []).append(answers)
+    return list(groups.values())
+
+
+def differences(found: Sequence[Answers], despite: Collection[str] = ()) -> list[str]:
+    """One line for each thing that keeps systems apart, or did not because that was accepted."""
+    lines = []
+    for name, read in _SAME.items():
+        shown = dict.fromkeys((read(answers.system), _SHOWN[name](answers.system)) for answers in found)
+        if len(shown) < 2:
+            continue
+        what = "; ".join(text for _, text in list(shown)[:4])
+        if name in despite:
+            lines.append(f"systems of different {name} are compared: {what}")
+        else:
+            lines.append(f"systems of different {name} are compared apart ({what}); together: --despite {name}")
+    devices = {str(device) for answers in found for device in answers.devices}
+    if len(devices) > 1:
+        lines.append(f"computed on different devices, which may round differently: {', '.join(sorted(devices))}")
+    return lines
+
+
+def baseline_of(answers: Answers, among: Sequence[Answers]) -> Answers | None:
+    """The answers of the very network, with the very weights, that a system names as its baseline."""
+    wanted = answers.system.model.baseline
+    if wanted is None:
+        return None
+    return next((other for other in among if other.system.model == wanted), None)
+
+
+def compare(
+    study: Study, baseline: str | None = None, suites: Sequence[str] = (), despite: Collection[str] = ()
+) -> tuple[list[Question], list[str]]:
+    """All the questions that some cells answer, suite by suite: see `comparison.questions`.
+
+    Args:
+        study: the cells.
+        baseline: label of a system to compare all others with, instead of the one that each names.
+        suites: only these.
+        despite: differences (`DIFFERENCES`) that are accepted.
+
+    Returns:
+        The questions, and what a reader must know of the whole.
+
+    Raises:
+        UserError: nothing to compare, or a baseline that is not there.
+    """
+    notes = check_complete(study, despite)
+    result: list[Question] = []
+    seen: set[System] = set()
+    for found in every(study, suites=suites).values():
+        notes += [line for line in differences(found, despite) if line not in notes]
+        for group in comparable(found, despite):
+            named: Mapping[str, str | None] = {
+                answers.label: other.label if (other := baseline_of(answers, group)) is not None else None
+                for answers in group
+            }
+            for answers in group:
+                wanted = answers.system.model.baseline
+                if wanted is not None and named[answers.label] is None and answers.system not in seen and not baseline:
+                    seen.add(answers.system)
+                    notes.append(
+                        f"{answers.label}: its baseline {wanted.label} [{wanted.weights}] is not among these results"
+                    )
+            here = baseline if baseline in named or baseline is None else None
+            if baseline is not None and here is None:
+                known = [answers.label for answers in found]
+                if baseline not in known:
+                    from pcbench.errors import did_you_mean
+
+                    raise UserError(f"no model {baseline!r} to compare with; {did_you_mean(baseline, known)}")
+                continue  # it is in another group, which the notes tell
+            result += questions(systems(group, loosely="source" in despite), named, here)
+    if not study.cells:
+        why = f": {study.problems[0]}" if study.problems else ""
+        raise UserError(f"there is nothing to compare: no records{why}")
+    if not result:
+        raise UserError(
+            "there is nothing to compare: one model without dynamics; name further results, those of a baseline"
+            + "".join(f"; {note}" for note in notes)
+        )
+    return result, notes
