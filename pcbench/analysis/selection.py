@@ -35,8 +35,10 @@ def check_complete(study: Study, despite: Collection[str] = ()) -> list[str]:
             missing = sum(digest not in there for digest in placed.request.cells)
             lines.append(f"{placed.directory} is {status} ({missing} of {len(placed.request.cells)} cells missing)")
     if lines and "incomplete" not in despite:
+        why = f" ({study.problems[0]})" if study.problems else ""
         raise UserError(
-            f"{'; '.join(lines)}; finish it (pcbench results says how), or compare all the same: --despite incomplete"
+            f"{'; '.join(lines)}{why}; finish it (pcbench results says how), or compare all the same: "
+            "--despite incomplete"
         )
     return lines
 
@@ -69,11 +71,17 @@ def differences(found: Sequence[Answers], despite: Collection[str] = ()) -> list
 
 
 def baseline_of(answers: Answers, among: Sequence[Answers]) -> Answers | None:
-    """The answers of the very network, with the very weights, that a system names as its baseline."""
+    """The answers of the very network, with the very weights, that a system names as its baseline.
+
+    Of several (other seeds, another precision, where that was accepted) the one that is most alike.
+    """
     wanted = answers.system.model.baseline
-    if wanted is None:
-        return None
-    return next((other for other in among if other.system.model == wanted), None)
+    found = [other for other in among if wanted is not None and other.system.model == wanted]
+
+    def unlike(other: Answers) -> int:
+        return sum(read(other.system) != read(answers.system) for read in _SAME.values())
+
+    return min(found, key=unlike, default=None)
 
 
 def compare(

@@ -258,19 +258,20 @@ def _encode(
         if name not in table.column_names:
             table = table.append_column(name, _constant(value, table.num_rows))
     seal = hashlib.sha256(meta.encode()).hexdigest()
-    table = table.replace_schema_metadata({_META: meta.encode(), _SEAL: seal.encode()})
     floats = [each.name for each in table.schema if pa.types.is_floating(each.type) and each.name not in _CONSTANT]
     buffer = io.BytesIO()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         buffer,
+        table.schema.remove_metadata(),
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name not in floats],
         use_byte_stream_split=floats,  # of floats like confidences only the high bytes repeat
         write_page_checksum=True,
         write_statistics=False,
         store_schema=False,  # it would hold key and provenance once more
-    )
+    ) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({_META: meta.encode(), _SEAL: seal.encode()})
     return buffer.getvalue()
 
 
@@ -330,7 +331,7 @@ def read_cell(path: Path) -> Cell:
             parquet = pq.ParquetFile(
                 file, thrift_string_size_limit=_THRIFT_STRINGS, thrift_container_size_limit=_THRIFT_CONTAINERS
             )
-            metadata = parquet.schema_arrow.metadata or {}
+            metadata = parquet.metadata.metadata or {}
             key, meta = _meta(metadata, path)
             _check_shape(parquet, path, key)
             columns = tuple(parquet.schema_arrow.names)
@@ -388,7 +389,7 @@ def _checked(file: Any, path: Path, key: CellKey) -> pq.ParquetFile:
         thrift_string_size_limit=_THRIFT_STRINGS,
         thrift_container_size_limit=_THRIFT_CONTAINERS,
     )
-    found, _ = _meta(parquet.schema_arrow.metadata or {}, path)  # it may have been replaced in between
+    found, _ = _meta(parquet.metadata.metadata or {}, path)  # it may have been replaced in between
     if found != key:
         raise DamagedCellError(f"{path.name} holds another cell than before")
     _check_shape(parquet, path, key)

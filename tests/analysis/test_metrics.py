@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import Model, imagenet_c, records_of
+from synthetic import Model, imagenet_c
 
 import pcbench
 from pcbench.analysis import metrics
@@ -62,16 +62,15 @@ def test_error_rates_refuse_a_missing_severity() -> None:
         metrics.error_rates(table, 0)
 
 
-def _records() -> pd.DataFrame:
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
     model = Model("m", 3, gain=lambda perturbation, t: 0.05 * t)
-    images = [f"i{k}" for k in range(30)]
-    labels = np.arange(30) % 10
-    return pd.concat([records_of(model, c, images, labels, "s", 0) for c in imagenet_c(["fog"])], ignore_index=True)
+    return load_results(make_run(tmp_path / "a", [model], {"s": imagenet_c(["fog"])}, n=30))
 
 
-def test_dynamics_are_what_a_loop_over_images_finds() -> None:
-    records = _records()
-    found = metrics.dynamics(records).set_index("severity").loc[3.0]
+def test_dynamics_are_what_a_loop_over_images_finds(study: Study) -> None:
+    records = study.records
+    found = metrics.dynamics(answers(study)).set_index("severity").loc[3.0]
     part = records[records["severity"] == 3]
     tracks = [track.sort_values("timestep")["correct"].tolist() for _, track in part.groupby("image")]
     assert found["oracle"] == pytest.approx(sum(any(t) for t in tracks) / 30)
@@ -82,9 +81,9 @@ def test_dynamics_are_what_a_loop_over_images_finds() -> None:
     assert found["area"] == pytest.approx((curve[0] / 2 + curve[1] + curve[2] + curve[3] / 2) / 3)
 
 
-def test_readouts_are_what_a_loop_over_images_finds() -> None:
-    records = _records()
-    found = metrics.readouts(records, threshold=0.8)
+def test_readouts_are_what_a_loop_over_images_finds(study: Study) -> None:
+    records = study.records
+    found = metrics.readouts(study, threshold=0.8)
     part = records[records["severity"] == 2]
     hits: dict[str, list[bool]] = {"last": [], "cumulative": [], "max-confidence": [], "threshold": []}
     for _, track in part.groupby("image"):

@@ -13,7 +13,7 @@ from pcbench.cli.figures import command as figures
 from pcbench.cli.report import command as report
 from pcbench.cli.results import command as results
 from pcbench.errors import RunError, UserError
-from pcbench.results.load import load_results
+from pcbench.results.study import load_results
 
 SUITES = {"imagenet-c": imagenet_c(["fog", "snow"])}
 
@@ -47,7 +47,7 @@ def test_compare_writes_the_tables_that_it_prints(run: Path, tmp_path: Path) -> 
 
 def test_compare_refuses_what_it_cannot_compare(tmp_path: Path) -> None:
     alone = make_run(tmp_path / "alone", [Model("static")], SUITES, n=5)
-    with pytest.raises(UserError, match="name a second run"):
+    with pytest.raises(UserError, match="name further results"):
         CliRunner().invoke(compare, [str(alone)], catch_exceptions=False)
     with pytest.raises(UserError, match=r"no model 'statc'.*static"):
         CliRunner().invoke(compare, [str(alone), "--baseline", "statc"], catch_exceptions=False)
@@ -84,14 +84,14 @@ def test_compare_names_a_damaged_file_and_compares_what_all_models_have(run: Pat
     assert "no corruption errors: fog has severities 2, 3, 4, 5" in result.output
 
 
-def test_a_run_published_without_its_records_says_so_in_one_line(run: Path, tmp_path: Path) -> None:
+def test_results_without_records_say_so_in_one_line(run: Path, tmp_path: Path) -> None:
     shutil.rmtree(run / "records")
-    with pytest.raises(UserError, match=rf"no records: {run / 'records'} is missing, with all its files"):
+    with pytest.raises(UserError, match=r"unfinished \(20 of 20 cells missing\)"):
         CliRunner().invoke(compare, [str(run)], catch_exceptions=False)
     make_run(run.parent / "b", standard_models(2), SUITES, n=10)
     result = CliRunner().invoke(report, [str(run.parent), "--output", str(tmp_path / "page.html")])
     assert result.exit_code == 0, result.output
-    assert result.output.count(f"{run / 'records'} is missing") == 1
+    assert result.output.count(f"{run} is unfinished") == 1
 
 
 def test_compare_shows_noise_by_its_strength_and_repeats_no_table(tmp_path: Path) -> None:
@@ -103,13 +103,10 @@ def test_compare_shows_noise_by_its_strength_and_repeats_no_table(tmp_path: Path
     assert "dynamic against static, noise:" in result.output
 
 
-def test_an_incomplete_run_is_named_with_the_command_that_finishes_it(tmp_path: Path) -> None:
+def test_what_is_incomplete_is_named_with_the_command_that_finishes_it(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", standard_models(2), SUITES, n=6, leave_out=2, status="interrupted")
-    info = json.loads((run / "run.json").read_text())
-    info["command"] = ["pcbench", "run", "--model", "dynamic"]
-    (run / "run.json").write_text(json.dumps(info))
-    finishing = "pcbench run --model dynamic"
-    with pytest.raises(UserError, match=finishing):
+    finishing = f"pcbench run --model dynamic --model static --suite imagenet-c --data made --output {run}"
+    with pytest.raises(UserError, match="interrupted"):
         CliRunner().invoke(compare, [str(run)], catch_exceptions=False)
     for verb, arguments in (
         (report, [str(run), "--output", str(tmp_path / "page.html")]),
@@ -121,26 +118,40 @@ def test_an_incomplete_run_is_named_with_the_command_that_finishes_it(tmp_path: 
         assert finishing in result.output.replace("\n", " ")
 
 
-def test_a_run_of_an_older_form_opens_and_one_of_a_newer_says_why_not(run: Path, tmp_path: Path) -> None:
+def test_the_command_that_finishes_is_never_taken_from_a_file(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", standard_models(1), SUITES, n=4, leave_out=1)
     path = run / "run.json"
     info = json.loads(path.read_text())
-    for later in ("identity", "planned", "plan", "shard", "command", "seconds", "notices"):
-        info.pop(later, None)
+    info["requests"][0]["asked"] = {"model": ["x; rm -rf ~"], "suite": ["$(reboot)"], "unheard-of": "--yes"}
     path.write_text(json.dumps(info))
-    assert CliRunner().invoke(compare, [str(run)]).exit_code == 0
-    assert CliRunner().invoke(report, [str(run), "--output", str(tmp_path / "page.html")]).exit_code == 0
-    info["schema_version"] = 99
+    said = CliRunner().invoke(results, [str(run)]).output
+    assert "cannot be repeated as it stands: a run has no option 'unheard-of'" in said
+    info["requests"][0]["asked"].pop("unheard-of")
     path.write_text(json.dumps(info))
-    with pytest.raises(UserError, match="upgrade pcbench"):
+    said = CliRunner().invoke(results, [str(run)]).output
+    assert "--model 'x; rm -rf ~' --suite '$(reboot)'" in said
+
+
+def test_a_place_that_a_record_names_by_its_last_part_is_said_to_be_one(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", standard_models(1), SUITES, n=4, leave_out=1, data="cifar10.npz")
+    said = CliRunner().invoke(results, [str(run)]).output.replace("\n", " ")
+    assert "put the folder of cifar10.npz before the name" in said
+
+
+def test_results_of_schema_1_are_refused_by_name(run: Path) -> None:
+    (run / "run.json").write_text(json.dumps({"schema_version": 1, "status": "complete"}))
+    assert "is of schema 1" in load_results(run).problems[0]
+    shutil.rmtree(run / "records")
+    with pytest.raises(UserError, match="is of schema 1"):
         load_results(run)
 
 
 def test_figures_compute_what_is_missing_and_only_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[list[str], str]] = []
 
-    def run(models: list[str], suite: str, data: str | None, target: Path, **options: object) -> None:
-        calls.append((models, suite))
-        make_run(target, [Model(name, 2) for name in models], {suite: imagenet_c(["fog"])}, n=5)
+    def run(*, model: list[str], suite: str, output: Path, **options: object) -> None:
+        calls.append((model, suite))
+        make_run(output, [Model(name, 2) for name in model], {suite: imagenet_c(["fog"])}, n=5)
 
     monkeypatch.setattr("pcbench.harness.run.run", run)
     runs, out = tmp_path / "runs", tmp_path / "out"

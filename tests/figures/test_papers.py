@@ -8,8 +8,8 @@ from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_mode
 
 from pcbench.cli.figures import command
 from pcbench.errors import RunError, UserError
-from pcbench.figures.run import run_figures
-from pcbench.results.load import load_results
+from pcbench.figures.run import study_figures
+from pcbench.results.study import load_results
 
 CLEAN = [("clean", "clean", 0.0)]
 
@@ -49,13 +49,13 @@ def test_any_run_can_be_drawn(
     tmp_path: Path, models: list[Model], suites: dict[str, list[tuple[str, str, float]]]
 ) -> None:
     run = make_run(tmp_path / "a", models, suites, n=4)
-    assert any(path.suffix == ".png" for path in run_figures(load_results(run), tmp_path / "figures"))
+    assert any(path.suffix == ".png" for path in study_figures(load_results(run), tmp_path / "figures"))
 
 
 def test_an_interrupted_run_is_drawn_as_far_as_it_went(tmp_path: Path) -> None:
     suites = {"imagenet-c": imagenet_c(["fog", "snow"]), "clean": CLEAN}
     run = make_run(tmp_path / "a", standard_models(2), suites, n=6, leave_out=3, status="interrupted")
-    assert run_figures(load_results(run), tmp_path / "figures")
+    assert study_figures(load_results(run), tmp_path / "figures")
 
 
 def test_long_names_leave_room_for_the_panels(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_long_names_leave_room_for_the_panels(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [Model(name, 2)], {"noise": gaussian_noise()}, n=4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        files = run_figures(load_results(run), tmp_path / "figures")
+        files = study_figures(load_results(run), tmp_path / "figures")
     assert all(len(file.name) < 120 for file in files)
 
 

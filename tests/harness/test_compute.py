@@ -64,7 +64,15 @@ def test_the_automatic_batch_and_what_computed_are_recorded(
     tmp_path: Path, suite: str, batch_size: int | str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pcbench.harness.run.batch_for", lambda *arguments: 11)
-    run("tiny_models:tiny", suite, "samples", tmp_path / "run", batch_size=batch_size, workers=0, figures=False)
+    run(
+        model="tiny_models:tiny",
+        suite=suite,
+        data="samples",
+        output=tmp_path / "run",
+        batch_size=batch_size,
+        workers=0,
+        figures=False,
+    )
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["compute"]
     assert recorded["batch_size"] == (11 if batch_size == "auto" else 3)
     assert recorded["threads"] == torch.get_num_threads()
@@ -79,10 +87,10 @@ from pcbench.harness.run import run
 import pcbench.figures, hungry_model
 def used():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-run("hungry_model:make", sys.argv[1], "samples", sys.argv[2] + "-warm", batch_size=1, workers=0, figures=False, limit=1)
+run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2] + "-warm", batch_size=1, workers=0, figures=False, limit=1)
 limit = used() + 1200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-run("hungry_model:make", sys.argv[1], "samples", sys.argv[2], batch_size=20, workers=0, figures=False)
+run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2], batch_size=20, workers=0, figures=False)
 """
 
 HUNGRY = """
@@ -104,7 +112,9 @@ def test_a_run_backs_off_when_the_system_refuses_memory(tmp_path: Path, suite: s
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     limited = pd.read_csv(tmp_path / "run" / "accuracy.csv")
-    free = run("tiny_models:tiny", suite, "samples", tmp_path / "free", workers=0, figures=False).accuracy
+    free = run(
+        model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "free", workers=0, figures=False
+    ).accuracy
     assert limited["correct"].tolist() == free["correct"].tolist()
 
 
@@ -156,10 +166,10 @@ def test_what_cannot_be_compiled_runs_without_and_says_so(
 
     monkeypatch.setattr(torch, "compile", refuse)
     common = {"workers": 0, "figures": False}
-    result = run("tiny_models:tiny", suite, "samples", tmp_path / "run", compile=True, **common)  # type: ignore[arg-type]
+    result = run(model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "run", compile=True, **common)  # type: ignore[arg-type]
     notices = json.loads((tmp_path / "run" / "run.json").read_text())["notices"]
     assert any(line.endswith("torch.compile failed, so it runs without: no C++ compiler") for line in notices)
-    plain = run("tiny_models:tiny", suite, "samples", tmp_path / "plain", **common)  # type: ignore[arg-type]
+    plain = run(model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "plain", **common)  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(result.records[EXACT], plain.records[EXACT])
 
 
@@ -191,7 +201,7 @@ def test_a_compiled_predictive_network_gives_the_same_answers() -> None:
 
 def test_tf32_is_refused_without_cuda(tmp_path: Path, suite: str) -> None:
     with pytest.raises(UserError, match="--tf32 is arithmetic of CUDA devices"):
-        run("tiny_models:tiny", suite, "samples", tmp_path / "run", device="cpu", tf32=True)
+        run(model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "run", device="cpu", tf32=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -207,7 +217,7 @@ def test_tf32_flags_are_set_and_put_back() -> None:
 PEAK = """
 import resource, sys
 from pcbench.harness.run import run
-run("tiny_models:large", sys.argv[1], sys.argv[2], sys.argv[3], workers=0, figures=False, batch_size=4)
+run(model="tiny_models:large", suite=sys.argv[1], data=sys.argv[2], output=sys.argv[3], workers=0, figures=False, batch_size=4)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pcbench.cli.app import main
+from pcbench.config import RunConfig
 from pcbench.harness.benchmark import measure
 from pcbench.harness.estimate import ModelTiming, Timings, Work, estimate
-from pcbench.harness.plan import Request
 
 RECORDED = Path(__file__).parent / "recorded"
 
@@ -61,7 +61,7 @@ def test_memory_and_disk_add_up() -> None:
 
 
 def test_measuring_finds_the_work_of_the_run(suite: str) -> None:
-    request = Request(("tiny_models:slow", "tiny_models:still"), (suite,), data="samples", limit=9)
+    request = RunConfig.of(model=["tiny_models:slow", "tiny_models:still"], suite=suite, data="samples", limit=9)
     timings, work = measure(request, torch.device("cpu"), 4, 0)
     assert work.images == 9
     assert sorted(len(cells) for _, cells in work.groups) == [2, 2, 2, 4, 4]  # two severities of each corruption

@@ -87,7 +87,15 @@ def test_a_family_goes_through_everything_without_special_cases(name: str, data:
     suite, directory = tmp_path / "families.toml", tmp_path / "run"
     suite.write_text(SUITE)
     last = FAMILIES[name]
-    found = run(name, str(suite), str(data), directory, weights="random", timesteps=last or None, workers=0)
+    found = run(
+        model=name,
+        suite=str(suite),
+        data=str(data),
+        output=directory,
+        weights="random",
+        timesteps=last or None,
+        workers=0,
+    )
     steps = set(range(last + 1))
     assert {f"pgd-linf@t{t}" for t in steps} <= set(found.records["perturbation"])
     for perturbation, rows in found.records.groupby("perturbation", observed=True):
@@ -96,7 +104,7 @@ def test_a_family_goes_through_everything_without_special_cases(name: str, data:
     assert attacked["attacked"].astype(bool).any()
     moved = attacked.loc[attacked["attacked"].astype(bool) & (attacked["perturbation"] == "pgd-linf@t0"), "distance"]
     assert moved.max() <= 8 / 255 + 1.2e-7
-    checks = found.believability.set_index("check")
+    checks = evidence_table(found.study).set_index("check")
     # the threshold of the Hebbian networks jumps, and no gradient sees a jump: the report has to say so
     verdict = "failed" if name.startswith("hah") else "ok"
     assert checks.loc["exact gradient", "verdict"] == verdict, checks.loc["exact gradient", "figure"]

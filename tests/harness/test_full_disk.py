@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from children import CONTEXT
-from test_run import sweep
+from test_run import contents, sweep
 
 from pcbench.cli.app import main
 from pcbench.errors import RunError
-from pcbench.results.store import intact, read_info, write_atomically
+from pcbench.results.directory import read_cells
+from pcbench.results.disk import write_atomically
 
 FULL = "No space left on device"
 
@@ -41,17 +42,15 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 def assert_nothing_corrupt(directory: Path) -> int:
     """What run.json names is whole, and nothing half-written lies about. Returns the number of cells."""
-    assert not list(directory.rglob("*.part"))
-    if not (directory / "run.json").exists():
-        return 0
-    info = read_info(directory)
-    assert all(intact(directory, cell) for cell in info.cells.values())
-    return len(info.cells)
+    assert not list(directory.rglob(".part-*"))
+    cells = read_cells(directory, lambda line: pytest.fail(line))
+    assert [cell.verify() for cell in cells] == [""] * len(cells)
+    return len(cells)
 
 
 def assert_same(directory: Path, reference: Path) -> None:
-    for path in [reference / "accuracy.csv", *(reference / "records").iterdir()]:
-        assert (directory / path.relative_to(reference)).read_bytes() == path.read_bytes()
+    assert (directory / "accuracy.csv").read_bytes() == (reference / "accuracy.csv").read_bytes()
+    assert contents(directory) == contents(reference)
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_run import same, sweep
 
+from pcbench.config import RunConfig
 from pcbench.data.geometry import Geometry
 from pcbench.harness import local
 from pcbench.harness.evaluate import Glance
 from pcbench.harness.images import Prepared
-from pcbench.harness.plan import Cell, Group, Request, divide, make_plan
+from pcbench.harness.plan import Cell, Group, divide, make_plan
 from pcbench.harness.progress import Progress
 from pcbench.keys import Condition
 from pcbench.perturbations.base import Perturbation
@@ -25,7 +26,7 @@ MODELS = ("tiny_models:tiny", "tiny_models:still")
 def group(name: str, severities: int, models: int = 1) -> Group:
     conditions = [Condition("corruption", name, "g", float(severity)) for severity in range(severities)]
     pairs = [(condition, model) for condition in conditions for model in range(models)]
-    cells = [Cell(model, one, 0, "predictions", f"{model} {name} {one.severity}") for one, model in pairs]
+    cells = [Cell(model, one, 0, "predictions") for one, model in pairs]
     return Group(Geometry((32, 32)), tuple(cells))
 
 
@@ -34,7 +35,7 @@ def shape(groups: list[Group]) -> list[tuple[str, list[float]]]:
 
 
 def test_severities_of_a_corruption_are_a_group_and_others_are_alone(suite: str) -> None:
-    plan = make_plan(Request(MODELS, (suite,)), torch.device("cpu"))
+    plan = make_plan(RunConfig.of(model=MODELS, suite=suite), torch.device("cpu"))
     groups = plan.groups(plan.cells)
     noise = "gaussian-noise"
     both = [("contrast", [1.0, 3.0]), ("impulse_noise", [1.0, 3.0])]
@@ -58,7 +59,9 @@ def test_what_is_made_in_another_way_is_another_group() -> None:
 def test_divided_groups_are_enough_for_the_workers_and_lose_nothing(sizes: list[tuple[int, int]], workers: int) -> None:
     groups = [group(f"c{index}", count, models) for index, (count, models) in enumerate(sizes)]
     parts = divide(groups, workers)
-    assert sorted(c.key for part in parts for c in part.cells) == sorted(c.key for one in groups for c in one.cells)
+    made, asked = ([cell for one in several for cell in one.cells] for several in (parts, groups))
+    assert set(made) == set(asked)
+    assert len(made) == len(asked)
     assert len(parts) >= 4 * workers or all(len(part.conditions) == 1 for part in parts)
     if len(groups) >= 4 * workers:
         assert parts == groups
@@ -89,7 +92,7 @@ def test_batches_are_the_outer_loop_and_images_are_read_once_for_all_severities(
         reads.append(len(rows))
         return read(self, rows)
 
-    monkeypatch.setattr("pcbench.harness.run.write_beside", lambda *arguments: None)  # it reads some images, too
+    monkeypatch.setattr("pcbench.harness.run.describe", lambda *arguments: ({}, []))  # it reads some images, too
     monkeypatch.setattr(Prepared, "read", count)
     sweep(tmp_path / "run", suite, progress=seen)
     assert reads == [7, 7, 6] * 5
@@ -121,7 +124,7 @@ def test_only_what_is_missing_is_made_when_a_run_goes_on(
     tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = sweep(tmp_path / "run", suite)
-    next((tmp_path / "run" / "records").glob("*contrast-3-*")).unlink()
+    next((tmp_path / "run" / "records").glob("*contrast-3_*")).unlink()
     made, work = [], Corruption.all_on_uint8
 
     def count(perturbations: list[Perturbation], *more: object) -> object:

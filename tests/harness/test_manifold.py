@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pcbench.figures.manifold import manifolds
 from pcbench.harness.evaluate import correlation
 from pcbench.harness.run import run
 
@@ -36,10 +37,12 @@ def test_distances_equal_those_of_two_separate_passes(tmp_path: Path, monkeypatc
     (tmp_path / "suite.toml").write_text(SUITE)
     name = "pvgg16-cifar"
     result = run(
-        name, str(tmp_path / "suite.toml"), "samples-cifar10", tmp_path / "run", weights="random", timesteps=2, limit=3,
-        batch_size=2, workers=0, figures=False,
+        model=name, suite=str(tmp_path / "suite.toml"), data="samples-cifar10", output=tmp_path / "run",
+        weights="random", timesteps=2, limit=3, batch_size=2, workers=0, figures=False,
     )  # fmt: skip
-    table = result.results.runs[0].extra("representations")
+    ids = result.study.cells[0].column("image")[::3]
+    _, table = next(manifolds(result.study))
+    table["image"] = ids[table["image"]]
     assert len(table) == 2 * 3 * 5 * 3  # sigmas x images x PCoders x timesteps
     assert table.loc[table["severity"] == 0, "distance"].abs().max() < 1e-4
 
@@ -72,7 +75,7 @@ def test_the_clean_pass_runs_once_for_all_sigmas(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(PredictiveClassifier, "representations", counted)
     (tmp_path / "suite.toml").write_text(SUITE.replace("[0.0, 0.5]", "[0.1, 0.2, 0.3, 0.4]"))
     run(
-        "pvgg16-cifar", str(tmp_path / "suite.toml"), "samples-cifar10", tmp_path / "run", weights="random",
-        timesteps=1, limit=4, batch_size=4, workers=0, figures=False,
+        model="pvgg16-cifar", suite=str(tmp_path / "suite.toml"), data="samples-cifar10", output=tmp_path / "run",
+        weights="random", timesteps=1, limit=4, batch_size=4, workers=0, figures=False,
     )  # fmt: skip
     assert passes == [4] * (4 + 1)  # one clean pass and one a sigma

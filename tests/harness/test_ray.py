@@ -12,23 +12,20 @@ import psutil
 import pytest
 import torch
 from children import start
-from clusters import TWO
-from test_run import Interrupt, sweep
+from clusters import OF_TWO
+from test_run import Interrupt, contents, sweep
 
 from pcbench.cli.app import main
 from pcbench.errors import RunError, UserError
 from pcbench.harness.progress import Progress
 from pcbench.harness.ray_cluster import Cluster, Crew, crew_of
+from pcbench.results.requests import read_requests
 
 
 def assert_same_bytes(one: Path, other: Path) -> None:
     assert (one / "accuracy.csv").read_bytes() == (other / "accuracy.csv").read_bytes()
-    for folder in ("records", "examples"):
-        names = sorted(path.name for path in (one / folder).iterdir())
-        assert names
-        assert sorted(path.name for path in (other / folder).iterdir()) == names
-        for name in names:
-            assert (one / folder / name).read_bytes() == (other / folder / name).read_bytes(), name
+    assert contents(one)
+    assert contents(one) == contents(other)
 
 
 def workers(family: Sequence[psutil.Process], doing: str = "") -> list[psutil.Process]:
@@ -66,11 +63,11 @@ MODELS = ("tiny_models:slow", "tiny_models:still")
 @pytest.mark.usefixtures("ray_of_two")
 def test_two_workers_give_the_bytes_of_the_local_engine(tmp_path: Path, suite: str) -> None:
     sweep(tmp_path / "local", suite, MODELS)
-    result = sweep(tmp_path / "ray", suite, MODELS, engine="ray", cluster=TWO, workers=1)
+    result = sweep(tmp_path / "ray", suite, MODELS, **OF_TWO, workers=1)
     assert_same_bytes(tmp_path / "ray", tmp_path / "local")
-    assert result.results.info.compute["engine"] == "ray"
-    assert result.results.info.compute["ray_workers"] == 2
-    assert result.results.info.identity == json.loads((tmp_path / "local" / "run.json").read_text())["identity"]
+    compute = read_requests(tmp_path / "ray").requests[0].compute
+    assert (compute["engine"], compute["ray_workers"]) == ("ray", 2)
+    assert result.study.cells[0].provenance["compute"]["engine"] == "ray"
     lines = [json.loads(line) for line in (tmp_path / "ray" / "progress.jsonl").read_text().splitlines()]
     assert [line["done"] for line in lines if line["event"] == "cell"] == list(range(1, 15))
 
@@ -82,10 +79,10 @@ def test_a_killed_worker_is_replaced_and_the_bytes_are_the_same(
 ) -> None:
     monkeypatch.setattr("pcbench.harness.plan._FOR_EACH", 1)  # groups of several conditions, of which some are done
     kills = Kills()
-    sweep(tmp_path / "ray", suite, "tiny_models:slow", engine="ray", cluster=TWO, progress=kills, batch_size=3)
+    sweep(tmp_path / "ray", suite, "tiny_models:slow", **OF_TWO, progress=kills, batch_size=3)
     assert kills.killed
     assert not psutil.pid_exists(kills.killed)
-    assert any("a Ray worker was lost at tiny_models:slow small" in line for line in kills.notices)
+    assert any("a Ray worker was lost at" in line for line in kills.notices)
     assert kills.seen == 7 * 20, "progress counts images that were lost"
     sweep(tmp_path / "local", suite, "tiny_models:slow", batch_size=3)
     assert_same_bytes(tmp_path / "ray", tmp_path / "local")
@@ -107,7 +104,7 @@ def test_workers_of_other_machines_get_the_images_through_ray(
         patch.setattr("pcbench.harness.ray_cluster.crew_of", far)
         patch.setattr("ray.get_runtime_context", Elsewhere)
         patch.setattr("pcbench.harness.ray_worker._PIECE", 6 * 32 * 32 * 3)  # batches of 7 span pieces of 6
-        sweep(tmp_path / "ray", suite, engine="ray", cluster=TWO, workers=1)
+        sweep(tmp_path / "ray", suite, **OF_TWO, workers=1)
     sweep(tmp_path / "local", suite)
     assert_same_bytes(tmp_path / "ray", tmp_path / "local")
 
@@ -116,7 +113,7 @@ def test_workers_of_other_machines_get_the_images_through_ray(
 @pytest.mark.usefixtures("ray_of_two")
 @pytest.mark.parametrize(("first", "then"), [("local", "ray"), ("ray", "local")])
 def test_either_engine_goes_on_with_a_run_of_the_other(tmp_path: Path, suite: str, first: str, then: str) -> None:
-    engines = {"local": {}, "ray": {"engine": "ray", "cluster": TWO}}
+    engines = {"local": {}, "ray": OF_TWO}
     with pytest.raises(KeyboardInterrupt, match="3 of 7 cells"):
         sweep(tmp_path / "run", suite, progress=Interrupt(3), **engines[first])
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()}
@@ -130,19 +127,19 @@ def test_either_engine_goes_on_with_a_run_of_the_other(tmp_path: Path, suite: st
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_of_two")
 def test_a_cell_that_kills_its_workers_is_named_after_a_bounded_number_of_them(tmp_path: Path, suite: str) -> None:
-    says = "Ray workers keep dying at tiny_models:deadly small clean 0 .*; what was finished is kept"
-    one = Cluster(workers=1, cpus=0.5)
+    says = "Ray workers keep dying at clean .*; what was finished is kept"
+    one = {"ray_workers": 1, "cpus_per_worker": 0.5}
     with pytest.raises(RunError, match=says):
-        sweep(tmp_path / "run", suite, "tiny_models:deadly", engine="ray", cluster=one)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+        sweep(tmp_path / "run", suite, "tiny_models:deadly", engine="ray", **one)
+    assert read_requests(tmp_path / "run").requests[0].status == "failed"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_of_two")
 def test_failures_of_a_model_and_lack_of_memory_are_as_on_the_local_engine(tmp_path: Path, suite: str) -> None:
     with pytest.raises(RunError, match=r"tiny_models:explodes gives logits that are not finite at t = 1"):
-        sweep(tmp_path / "explodes", suite, "tiny_models:explodes", engine="ray", cluster=TWO)
-    sweep(tmp_path / "ray", suite, "tiny_models:greedy", engine="ray", cluster=TWO)
+        sweep(tmp_path / "explodes", suite, "tiny_models:explodes", **OF_TWO)
+    sweep(tmp_path / "ray", suite, "tiny_models:greedy", **OF_TWO)
     sweep(tmp_path / "local", suite, "tiny_models:greedy")
     assert_same_bytes(tmp_path / "ray", tmp_path / "local")
 
@@ -166,7 +163,7 @@ def test_a_run_starts_and_stops_its_own_ray_and_ctrl_c_stops_it(tmp_path: Path, 
     said = (tmp_path / "said").read_text()
     assert process.exitcode == 130, said
     assert "go on with: pcbench run" in said
-    assert "--engine ray --ray-workers=2 --cpus-per-worker=0.5" in said
+    assert "--engine ray --ray-workers 2 --cpus-per-worker 0.5" in said
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
@@ -222,7 +219,7 @@ def test_an_address_without_a_cluster_is_refused(
 @pytest.mark.usefixtures("ray_of_two")
 def test_an_address_is_refused_within_another_connection(tmp_path: Path, suite: str) -> None:
     with pytest.raises(UserError, match="connected to Ray already; leave out the address 'head:6379'"):
-        sweep(tmp_path / "run", suite, engine="ray", cluster=Cluster(address="head:6379"))
+        sweep(tmp_path / "run", suite, engine="ray", ray_address="head:6379")
 
 
 @pytest.mark.parametrize("option", ["--ray-address=auto", "--ray-workers=2", "--cpus-per-worker=1"])

@@ -1,7 +1,6 @@
 """The sweep: what it records, and that nothing but the request decides it."""
 
 import itertools
-import json
 import os
 import signal
 from pathlib import Path
@@ -14,13 +13,21 @@ from pcbench.errors import RunError, UserError
 from pcbench.harness.pipeline import Pipeline
 from pcbench.harness.progress import Progress
 from pcbench.harness.run import RunResult, run
-from pcbench.results.schema import ACCURACY_COLUMNS, RECORD_COLUMNS
+from pcbench.results.directory import read_cells
+from pcbench.results.requests import read_requests
+from pcbench.results.study import load_results
 
 EXACT = ["image", "label", "timestep", "prediction", "correct", "prediction_cumulative", "perturbation", "severity"]
 
 
 def sweep(output: Path, suite: str, model: str | tuple[str, ...] = "tiny_models:tiny", **more: object) -> RunResult:
-    return run(model, suite, "samples", output, **{"workers": 0, "figures": False, "batch_size": 7, **more})  # type: ignore[arg-type]
+    arguments = {"workers": 0, "figures": False, "batch_size": 7, **more}
+    return run(model=model, suite=suite, data="samples", output=output, **arguments)
+
+
+def contents(directory: Path) -> dict[str, str]:
+    """File of each cell -> digest of its records, which is the same whoever computed them."""
+    return {cell.path.name: cell.content for cell in read_cells(directory, lambda line: pytest.fail(line))}
 
 
 def same(one: RunResult, other: RunResult) -> None:
@@ -33,21 +40,41 @@ def same(one: RunResult, other: RunResult) -> None:
 
 def test_a_run_has_the_files_and_columns_of_the_contract(tmp_path: Path, suite: str) -> None:
     result = sweep(tmp_path / "run", suite, timesteps=3)
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
     accuracy = pd.read_csv(tmp_path / "run" / "accuracy.csv")
-    assert info["status"] == "complete"
-    assert list(accuracy) == ACCURACY_COLUMNS
-    assert list(result.records)[: len(RECORD_COLUMNS)] == RECORD_COLUMNS
+    assert read_requests(tmp_path / "run").requests[0].status == "complete"
+    assert list(accuracy)[:13] == [
+        *("model", "weights", "data", "suite", "perturbation", "group", "severity", "timestep", "n", "correct"),
+        *("accuracy", "ci_low", "ci_high"),
+    ]
+    assert {"seed", "dtype", "T", "has_dynamics", "cell"} <= set(accuracy)
+    assert {"image", "label", "timestep", "prediction", "confidence", "correct", "nll"} <= set(result.records)
     assert len(result.records) == 7 * 20 * 4  # cells x images x timesteps
     assert sorted(accuracy["timestep"].unique()) == [0, 1, 2, 3]
-    assert info["data"]["n"] == 20
-    assert {"data", "perturbation", "model"} == set(next(iter(info["cells"].values()))["seconds"])
+    assert set(result.study.cells[0].seconds) == {"data", "perturbation", "model"}
     assert len(list((tmp_path / "run" / "records").glob("*.parquet"))) == 7
+    assert len(repr(result)) < 300
 
 
-def test_run_json_names_no_path_host_or_user(tmp_path: Path, suite: str) -> None:
+def test_a_cell_is_complete_by_itself(tmp_path: Path, suite: str) -> None:
+    """A file alone, copied elsewhere, says what it is, where it came from, and gives the same numbers."""
+    import shutil
+
+    result = sweep(tmp_path / "run", suite)
+    one = result.study.cells[0]
+    (tmp_path / "other" / "records").mkdir(parents=True)
+    shutil.copy(one.path, tmp_path / "other" / "records")
+    study = load_results(tmp_path / "other")
+    assert study.cells[0].key == one.key
+    assert {"packages", "git", "sources", "device", "seconds", "command", "model"} <= set(study.cells[0].provenance)
+    whole = result.accuracy[result.accuracy["cell"] == one.key.digest[:16]]
+    pd.testing.assert_frame_equal(
+        study.accuracy.drop(columns="suite"), whole.drop(columns="suite").reset_index(drop=True), check_dtype=False
+    )
+
+
+def test_results_name_no_path_host_or_user(tmp_path: Path, suite: str) -> None:
     sweep(tmp_path / "run", suite)
-    text = (tmp_path / "run" / "run.json").read_text()
+    text = "".join(path.read_bytes().decode("latin-1") for path in (tmp_path / "run").rglob("*") if path.is_file())
     for secret in (str(tmp_path), os.uname().nodename, f"{Path.home()}/", str(Path.cwd())):
         assert secret not in text
 
@@ -87,10 +114,15 @@ def test_models_of_one_run_get_the_results_that_they_get_alone(tmp_path: Path, s
     both = sweep(tmp_path / "both", suite, ("tiny_models:tiny", "tiny_models:still"))
     for name in ("tiny_models:tiny", "tiny_models:still"):
         alone = sweep(tmp_path / name[-4:], suite, name).records
-        of_both = both.records[both.records["model"] == name].reset_index(drop=True)
+        of_both = both.records[both.records["model"] == name]
+        of_both = of_both[of_both["timestep"] <= alone["timestep"].max()].reset_index(drop=True)
         pd.testing.assert_frame_equal(of_both[EXACT], alone[EXACT])
     feedforward = both.accuracy[both.accuracy["model"] == "tiny_models:still"]
-    assert set(feedforward["timestep"]) == {0}
+    assert set(feedforward["timestep"]) == {0, 1, 2}  # the same answer at every timestep of a comparison
+    assert not feedforward["has_dynamics"].any()
+    assert (feedforward.groupby(["perturbation", "severity"])["correct"].nunique() == 1).all()
+    of_records = both.records[both.records["model"] == "tiny_models:still"]
+    assert set(of_records["timestep"]) == {0, 1, 2}
 
 
 def test_one_pass_gives_all_timesteps(tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,10 +160,10 @@ class Interrupt(Progress):
 @pytest.mark.parametrize("after", [1, 4, 6])
 def test_an_interrupted_run_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path, suite: str, after: int) -> None:
     reference = sweep(tmp_path / "reference", suite)
-    with pytest.raises(KeyboardInterrupt, match=rf"{after} of 7 cells .* go on with: pcbench run .*--output .*run$"):
+    with pytest.raises(KeyboardInterrupt, match=rf"{after} of 7 cells .* go on with: pcbench run .*--output .*run --no-figures$"):
         sweep(tmp_path / "run", suite, progress=Interrupt(after))
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (info["status"], len(info["cells"])) == ("interrupted", after)
+    assert read_requests(tmp_path / "run").requests[0].status == "interrupted"
+    assert len(contents(tmp_path / "run")) == after
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()}
     same(sweep(tmp_path / "run", suite, batch_size=3), reference)
     assert all(path.stat().st_mtime_ns == written for path, written in files.items()), "a finished cell was redone"
@@ -147,31 +179,44 @@ def test_a_finished_run_computes_nothing_again(tmp_path: Path, suite: str, monke
     sweep(tmp_path / "run", suite)
 
 
-def test_a_damaged_record_is_computed_again(tmp_path: Path, suite: str) -> None:
+def test_a_damaged_cell_is_named_and_computed_again(tmp_path: Path, suite: str) -> None:
     reference = sweep(tmp_path / "run", suite)
-    before = {path: path.read_bytes() for path in (tmp_path / "run" / "records").iterdir()}
-    victims = sorted(before)[:2]
-    victims[0].write_bytes(before[victims[0]][:-9] + b"x" * 9)
+    before = contents(tmp_path / "run")
+    victims = sorted((tmp_path / "run" / "records").iterdir())[:2]
+    victims[0].write_bytes(victims[0].read_bytes()[:-9] + b"x" * 9)
     victims[1].unlink()
+    assert any(victims[0].name in line for line in load_results(tmp_path / "run").problems)
     same(sweep(tmp_path / "run", suite), reference)
-    assert {path: path.read_bytes() for path in before} == before
+    assert contents(tmp_path / "run") == before
 
 
-def test_another_run_in_the_directory_is_refused_and_left_alone(tmp_path: Path, suite: str) -> None:
+def test_another_model_suite_or_number_of_images_extends_the_directory(tmp_path: Path, suite: str) -> None:
+    first = sweep(tmp_path / "run", suite)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()}
+    for change in ({"timesteps": 1}, {"seed": 5}, {"limit": 4}, {"model": "tiny_models:still"}):
+        more = sweep(tmp_path / "run", suite, **change)  # type: ignore[arg-type]
+        assert len(more.study.cells) == 7
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    assert len(contents(tmp_path / "run")) == 5 * 7
+    assert len(read_requests(tmp_path / "run").requests) == 5
+    pd.testing.assert_frame_equal(sweep(tmp_path / "run", suite).accuracy, first.accuracy)
+
+
+def test_conditions_of_two_suites_are_computed_once(tmp_path: Path, suite: str) -> None:
+    larger = tmp_path / "larger.toml"
+    text = (
+        Path(suite).read_text().replace('"small"', '"larger"').replace("severities = [1, 3]", "severities = [1, 3, 5]")
+    )
+    larger.write_text(text)
     sweep(tmp_path / "run", suite)
-    before = (tmp_path / "run" / "run.json").read_bytes()
-    for change, message in (
-        ({"timesteps": 1}, "timesteps is None there, 1 here"),
-        ({"seed": 5}, "seed is 0 there, 5 here"),
-        ({"limit": 4}, "fingerprint"),
-        ({"model": "tiny_models:still"}, "model is"),
-    ):
-        with pytest.raises(UserError, match=f"another run .*{message}"):
-            sweep(tmp_path / "run", suite, **change)  # type: ignore[arg-type]
-    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    result = sweep(tmp_path / "run", str(larger))
+    assert len(contents(tmp_path / "run")) == 9
+    accuracy = pd.read_csv(tmp_path / "run" / "accuracy.csv")
+    assert accuracy.groupby("suite")["cell"].nunique().to_dict() == {"small": 7, "larger": 9}
+    assert len(result.study.cells) == 9
 
 
-def test_a_changed_image_is_refused_with_its_fingerprint(tmp_path: Path, suite: str) -> None:
+def test_changed_images_are_other_cells(tmp_path: Path, suite: str) -> None:
     import numpy as np
     from PIL import Image
 
@@ -180,12 +225,109 @@ def test_a_changed_image_is_refused_with_its_fingerprint(tmp_path: Path, suite: 
     for index in range(3):
         pixels = np.random.default_rng(index).integers(0, 255, (40, 40, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
-    arguments = {"workers": 0, "figures": False}
-    run("tiny_models:tiny", suite, str(tmp_path / "images"), tmp_path / "run", **arguments)  # type: ignore[arg-type]
-    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "1.png")
-    one = "images with fingerprint [0-9a-f]{12}"
-    with pytest.raises(UserError, match=f"holds another run .data is {one} there, {one} here"):
-        run("tiny_models:tiny", suite, str(tmp_path / "images"), tmp_path / "run", **arguments)  # type: ignore[arg-type]
+    for expected in (7, 14):
+        run(
+            model="tiny_models:tiny",
+            suite=suite,
+            data=str(tmp_path / "images"),
+            output=tmp_path / "run",
+            workers=0,
+            figures=False,
+        )
+        assert len(contents(tmp_path / "run")) == expected
+        Image.fromarray(np.full((40, 40, 3), 9, np.uint8)).save(folder / "1.png")
+
+
+def test_going_on_keeps_where_finished_cells_came_from(
+    tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def from_commit(commit: str) -> None:
+        monkeypatch.setattr("pcbench.results.provenance.git", lambda: {"commit": commit, "dirty": False})
+        monkeypatch.setattr("pcbench.results.provenance.packages", lambda: {"torch": commit})
+
+    from_commit("aaaa")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path / "run", suite, progress=Interrupt(1))
+    from_commit("bbbb")
+    result = sweep(tmp_path / "run", suite)
+    from_commit("cccc")
+    result = sweep(tmp_path / "run", suite)
+    commits = [(cell.provenance["git"]["commit"], cell.provenance["packages"]["torch"]) for cell in result.study.cells]
+    assert sorted(commits) == [("aaaa", "aaaa"), *[("bbbb", "bbbb")] * 6]
+
+
+def test_cells_of_other_code_are_not_added_to_unless_told(
+    tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path / "run", suite, progress=Interrupt(2))
+    before = contents(tmp_path / "run")
+    monkeypatch.setattr("pcbench.harness.run.sources_digest", lambda: "f" * 64)
+    with pytest.raises(UserError, match=r"cells that other code computed \(pcbench .*here ffffffff.*--other-code"):
+        sweep(tmp_path / "run", suite)
+    assert contents(tmp_path / "run") == before
+    sweep(tmp_path / "run", suite, other_code=True)
+    assert len(contents(tmp_path / "run")) == 7
+
+
+def test_a_cell_is_charged_what_a_pass_over_its_images_takes(tmp_path: Path, suite: str) -> None:
+    """A pass takes 50 ms; the cells of a group share images, and none is charged the passes of the others."""
+    result = sweep(tmp_path / "run", suite, "tiny_models:slow", batch_size=20)
+    for cell in result.study.cells:
+        assert 0.05 <= cell.seconds["model"] < 1.3 * 0.05 + 0.05  # a loaded machine may take its time, not a group's
+    cost = pd.read_csv(tmp_path / "run" / "cost.csv")
+    assert 20 / (1.3 * 0.05 + 0.05) < cost["images_per_second"].iloc[0] <= 20 / 0.05
+
+
+def test_two_processes_fill_one_directory_and_nothing_is_done_twice(tmp_path: Path, suite: str) -> None:
+    """The second one meets the claims of the first on every group, waits, and computes what is left."""
+    reference = sweep(tmp_path / "reference", suite)
+    inner: list[RunResult] = []
+
+    class Second(Progress):
+        def cell(self, finished: object) -> None:
+            if not inner:
+                counted.clear()
+                with pytest.raises(KeyboardInterrupt):
+                    inner.append(sweep(tmp_path / "run", suite, progress=Interrupt(3)))
+                inner.append(reference)
+
+    counted: list[int] = []
+    first = sweep(tmp_path / "run", suite, progress=Second())
+    same(first, reference)
+    assert contents(tmp_path / "run") == contents(tmp_path / "reference")
+    assert not (tmp_path / "run" / ".work").exists()
+
+
+def test_notices_of_a_run_from_python_are_warnings_of_our_own(tmp_path: Path, suite: str) -> None:
+    from pcbench import Notice
+
+    with pytest.warns(Notice, match="samples"):
+        run(model="tiny_models:tiny", suite=suite, output=tmp_path / "run", workers=0, figures=False, limit=2)
+
+
+def test_a_run_takes_a_config_or_keywords_and_refuses_both(tmp_path: Path, suite: str) -> None:
+    from pcbench import RunConfig
+
+    config = RunConfig.of(
+        model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "run", workers=0, figures=False
+    )
+    assert len(run(config).study.cells) == 7
+    with pytest.raises(UserError, match="not both: limit"):
+        run(config, limit=3)
+    with pytest.raises(UserError, match=r"no option 'sed'.*seed"):
+        run(model="tiny_models:tiny", suite=suite, sed=1)
+
+
+@pytest.mark.parametrize("place", ["file", "link", "diary"])
+def test_an_output_that_is_no_results_directory_is_refused(tmp_path: Path, suite: str, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "notes.txt").write_text("dear")
+    with pytest.raises(UserError, match="--output"):
+        sweep(tmp_path / place, suite)
+    assert [path.name for path in (tmp_path / "diary").iterdir()] == ["notes.txt"]
 
 
 def test_logits_that_are_not_finite_stop_the_cell_and_keep_the_rest(tmp_path: Path, suite: str) -> None:
@@ -193,10 +335,8 @@ def test_logits_that_are_not_finite_stop_the_cell_and_keep_the_rest(tmp_path: Pa
         RunError, match=r"explodes gives logits that are not finite at t = 1 for image imagenet_\d+_\d+"
     ):
         sweep(tmp_path / "run", suite, "tiny_models:explodes")
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert info["status"] == "failed"
-    assert "tiny_models:explodes small clean 0" in info["cells"]
-    assert len(info["cells"]) < 7
+    assert read_requests(tmp_path / "run").requests[0].status == "failed"
+    assert 0 < len(contents(tmp_path / "run")) < 7
 
 
 def test_a_batch_that_does_not_fit_is_halved(tmp_path: Path, suite: str) -> None:

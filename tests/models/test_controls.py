@@ -1,6 +1,5 @@
 """Averaging over noisy passes and diffusion of the image, against slow references and through a whole run."""
 
-import json
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from scipy.linalg import expm
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from pcbench.cli.app import main
 from pcbench.data.geometry import Geometry
 from pcbench.data.registry import choose_data
@@ -327,7 +326,9 @@ def test_a_run_sets_both_beside_the_baseline(tmp_path: Path, capsys: pytest.Capt
     suite.write_text(SUITE)
     base = "test_controls:knows_samples"
     names = [base, f"averaging:{base}?sigma=0.2", f"diffusion:{base}?sigma=0.6"]
-    result = run(names, str(suite), "samples", folder, timesteps=2, limit=10, workers=0, figures=False)
+    result = run(
+        model=names, suite=str(suite), data="samples", output=folder, timesteps=2, limit=10, workers=0, figures=False
+    )
     records = result.records.set_index(["model", "perturbation", "image", "timestep"]).sort_index()
     clean = records.xs("clean", level="perturbation")
     assert clean.loc[base]["correct"].mean() > 0.5
@@ -340,13 +341,15 @@ def test_a_run_sets_both_beside_the_baseline(tmp_path: Path, capsys: pytest.Capt
         last = records.loc[(name, "pgd-linf@t2")].xs(2, level="timestep")
         assert last["attacked"].astype(bool).any()
         assert last["correct"].mean() < clean.loc[name].xs(2, level="timestep")["correct"].mean()
-    info = json.loads((folder / "run.json").read_text())
-    assert [(model["family"], model["baseline"], model["timesteps"]) for model in info["models"]] == [
-        ("feedforward", None, 0),
-        ("control", base, 2),
-        ("control", base, 2),
-    ]
-    assert info["models"][2]["provenance"] == {"wraps": base, "sigma": 0.6}
+    cells = {cell.key.model.label: cell for cell in result.study.cells}
+    plain = cells[base].key.model
+    for name, family, baseline, timesteps in zip(
+        names, ("feedforward", "control", "control"), (None, plain, plain), (0, 2, 2), strict=True
+    ):
+        cell = cells[name]
+        assert cell.provenance["model"]["family"] == family
+        assert (cell.key.model.baseline, cell.key.timesteps) == (baseline, timesteps)
+    assert cells[names[2]].provenance["model"]["provenance"] == {"wraps": base, "sigma": 0.6}
     cost = pd.read_csv(folder / "cost.csv").set_index(["model", "timestep"])
     once = float(cost.loc[(base, 0), "gmacs"])
     assert cost.loc[(names[1], 2), "gmacs"] == pytest.approx(3 * once, rel=1e-4)

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_models
 
-from pcbench.analysis.runs import compare, names_of, open_runs
+from pcbench.analysis.selection import compare
 from pcbench.cli.report import command
 from pcbench.report.page import findings
 from pcbench.report.tables import Cell, Grid, to_latex, verdicts
-from pcbench.results.load import load_results
+from pcbench.results.study import load_results
 
 FLAGS = [
     "--headless",
@@ -45,17 +45,17 @@ def test_the_page_asks_nothing_of_the_network_and_escapes_names(report: Path) ->
 
 def test_the_page_gives_the_plain_answers_and_says_that_there_are_no_pictures(report: Path) -> None:
     text = report.read_text()
-    for question in compare(open_runs([report.parent / "a"])[0]):
+    for question in compare(load_results(report.parent / "a"))[0]:
         assert f">{verdicts(question)[0]}<" in text
-    assert "None of these runs kept pictures" in text
+    assert "None of these cells has pictures" in text
 
 
-def test_runs_of_one_folder_name_keep_their_own_answers(tmp_path: Path) -> None:
-    for folder in ("x/noise", "y/noise", "x/other"):
-        make_run(tmp_path / folder, standard_models(2), {"gaussian-noise": gaussian_noise()}, n=20)
-    runs = load_results(tmp_path).runs
-    assert set(findings(runs)) == {"x/noise", "y/noise", "other"}
-    assert sorted(names_of(runs).values()) == ["other", "x/noise", "y/noise"]
+def test_systems_of_one_name_keep_their_own_answers(tmp_path: Path) -> None:
+    for weights in ("wa", "wb"):
+        make_run(tmp_path / weights, standard_models(2, weights), {"gaussian-noise": gaussian_noise()}, n=20)
+    lines = findings(load_results(tmp_path))["gaussian-noise"]
+    for weights in ("wa", "wb"):
+        assert any(line.startswith(f"dynamic [{weights}] against static [{weights}], gaussian-noise") for line in lines)
 
 
 def test_latex_has_the_signs_of_numbers_and_leaves_names_alone() -> None:
