@@ -77,7 +77,9 @@ def test_a_damaged_file_is_named_and_the_rest_is_used(run: Path, tmp_path: Path,
 
 def test_compare_names_a_damaged_file_and_compares_what_all_models_have(run: Path) -> None:
     name = _damage(run)
-    result = CliRunner().invoke(compare, [str(run)])
+    with pytest.raises(UserError, match=rf"1 of 20 cells missing.*{name} is damaged.*--despite incomplete"):
+        CliRunner().invoke(compare, [str(run)], catch_exceptions=False)
+    result = CliRunner().invoke(compare, [str(run), "--despite", "incomplete"])
     assert result.exit_code == 0, result.output
     assert f"{name} is damaged" in result.output
     assert "left out, because not all models have it: fog 1 of" in result.output
