@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-from pcbench.analysis.statistics import wilson
 from pcbench.results.schema import ACCURACY_COLUMNS, CELL_COLUMNS, CellInfo, DataInfo, ModelInfo, RunInfo, SuiteInfo
 from pcbench.results.store import cell_file
+
+from pcbench.intervals import wilson
 
 CORRUPTIONS = {
     "noise": ["gaussian_noise", "shot_noise", "impulse_noise"],
