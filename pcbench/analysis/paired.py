@@ -7,6 +7,7 @@ correction). Means over conditions enter by their effective number of images (`p
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,12 @@ class Paired:
     def difference(self) -> Floats:
         """The estimates, in [-1, 1]."""
         return np.asarray(self.gained - self.lost)
+
+    def __getitem__(self, at: Any) -> "Paired":
+        """Some of the differences, by any index of NumPy's: `found[1:]`, or `found[tested]` with truth values."""
+        few = [(np.broadcast_to(share, self.difference.shape)[at], df) for share, df in self.few]
+        each = self.per_image[at] if self.per_image.size else self.per_image
+        return Paired(self.gained[at], self.lost[at], self.n, self.effective[at], few, self.covers, each)
 
     def statistic(self, null: npt.ArrayLike = 0.0) -> Floats:
         """How many standard errors the estimates lie above a supposed difference in [-1, 1]."""
