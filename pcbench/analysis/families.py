@@ -11,13 +11,13 @@ leaves out 0.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from pcbench.analysis.images import IMAGINARY, Floats
-from pcbench.analysis.paired import Paired
+from pcbench.analysis.images import Floats
 from pcbench.intervals import LEVEL
 
 DRAWS = 9_999
@@ -69,7 +69,27 @@ class Family:
         return float(1 - np.clip(alone, independent, 1 - level))
 
 
-def family(contains: str, blocks: Sequence[Sequence[Paired]], draws: int = DRAWS, seed: int = 0) -> Family:
+class OfImages(Protocol):
+    """What a family is made of: differences (`pcbench.analysis.paired`) or ratios (`pcbench.analysis.ratios`)."""
+
+    @property
+    def n(self) -> int:
+        """Number of images."""
+
+    @property
+    def size(self) -> int:
+        """Number of tests."""
+
+    @property
+    def per_image(self) -> npt.NDArray[np.floating]:
+        """(..., I) what each image contributes to each estimate; empty where that is not known."""
+
+    @property
+    def imagined(self) -> Floats:
+        """(...) sums of squares of imaginary images, which no two tests share."""
+
+
+def family(contains: str, blocks: Sequence[Sequence[OfImages]], draws: int = DRAWS, seed: int = 0) -> Family:
     """The family of some differences.
 
     Args:
@@ -82,13 +102,13 @@ def family(contains: str, blocks: Sequence[Sequence[Paired]], draws: int = DRAWS
     Raises:
         ValueError: no differences, or a block of different numbers of images.
     """
-    size = sum(each.difference.size for block in blocks for each in block)
+    size = sum(each.size for block in blocks for each in block)
     if size == 0:
         raise ValueError("a family has at least one test")
     generator = np.random.default_rng(seed)
     largest = np.zeros(draws)
     for block in blocks:
-        if not any(each.difference.size for each in block):
+        if not any(each.size for each in block):
             continue
         factor = np.linalg.cholesky(_correlations(block))
         statistics = np.abs(generator.standard_normal((draws, len(factor))) @ factor.T)
@@ -96,17 +116,17 @@ def family(contains: str, blocks: Sequence[Sequence[Paired]], draws: int = DRAWS
     return Family(contains, size, np.sort(largest)[::-1])
 
 
-def _correlations(block: Sequence[Paired]) -> Floats:
+def _correlations(block: Sequence[OfImages]) -> Floats:
     """Correlations of the statistics of one block: positive definite, for imaginary images are no two tests' own."""
     if len({each.n for each in block}) > 1:
         raise ValueError(f"differences of one block share their images: {sorted({each.n for each in block})} images")
     n = block[0].n
     rows = [
-        each.per_image.reshape(-1, n) if each.per_image.size else np.zeros((each.difference.size, n), dtype=np.float32)
+        each.per_image.reshape(-1, n) if each.per_image.size else np.zeros((each.size, n), dtype=np.float32)
         for each in block
     ]
     table = np.concatenate(rows)
-    own = np.concatenate([(IMAGINARY * n / each.effective).ravel() for each in block])
+    own = np.concatenate([each.imagined.ravel() for each in block])
     centre = table.mean(axis=1, dtype=np.float64)[:, None]
     gram = np.zeros((len(table), len(table)))
     for start in range(0, n, _AT_ONCE):

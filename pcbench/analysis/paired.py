@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtrit
 
-from pcbench.analysis.images import Floats, effective_number, normalised
+from pcbench.analysis.images import IMAGINARY, Floats, effective_number, normalised
 from pcbench.analysis.means import Estimate
 from pcbench.intervals import LEVEL
 
@@ -47,6 +47,16 @@ class Paired:
     def difference(self) -> Floats:
         """The estimates, in [-1, 1]."""
         return np.asarray(self.gained - self.lost)
+
+    @property
+    def size(self) -> int:
+        """How many differences."""
+        return self.difference.size
+
+    @property
+    def imagined(self) -> Floats:
+        """What is no two tests' own, of the sum of squares of `per_image`: see `pcbench.analysis.families`."""
+        return np.asarray(IMAGINARY * self.n / self.effective)
 
     def __getitem__(self, at: Any) -> "Paired":
         """Some of the differences, by any index of NumPy's: `found[1:]`, or `found[tested]` with truth values."""

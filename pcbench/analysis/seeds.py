@@ -44,13 +44,16 @@ def accuracy_of_recipe(correct: npt.ArrayLike, weights: npt.ArrayLike | None = N
     return Estimate(value, np.clip(centre - half, 0, value), np.clip(centre + half, value, 1))
 
 
-def paired_recipes(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Paired:
+def paired_recipes(
+    first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike | None = None, called: str = "seeds"
+) -> Paired:
     """Differences of two recipes on the same images, each of one or more trainings.
 
     Args:
         first: (S, C, ..., I) outcomes (bool) of S trainings: seeds first, then conditions, images last.
         second: (S', C, ..., I), of trainings of their own. Of a single training it is that network, not its recipe.
         weights: (C,) what each condition counts; equal where None.
+        called: what varies beside images, in words: "seeds" of a recipe, "observers" of a group of people.
 
     Returns:
         Of shape (...); `covers` says which recipes' seeds its intervals cover.
@@ -69,10 +72,9 @@ def paired_recipes(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.Arr
     variance, few = _variance([share for share in (ours, theirs) if len(share) > 1], each)
     full = gained + lost - (gained - lost) ** 2
     effective = (full + IMAGINARY / n) / (variance + IMAGINARY / n**2)
-    named = [
-        f"{len(share)} seeds of the {name}" for share, name in ((ours, "first"), (theirs, "second")) if len(share) > 1
-    ]
-    return Paired(gained, lost, n, effective, few, f"images and {' and '.join(named)}")
+    seeds = {"first": len(ours), "second": len(theirs)}
+    named = " and ".join(f"{number} {called} of the {which}" for which, number in seeds.items() if number > 1)
+    return Paired(gained, lost, n, effective, few, f"images and {named}")
 
 
 def _by_seed(correct: npt.ArrayLike, weights: npt.ArrayLike | None) -> Floats:

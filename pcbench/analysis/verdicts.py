@@ -49,7 +49,7 @@ class Judgement:
     @property
     def words(self) -> npt.NDArray[np.str_]:
         """A `Word` for each difference, judged over the family. A small difference that is shown is no equivalence."""
-        alpha = 1 - self.level
+        alpha = round(1 - self.level, 12)  # 0.05, and not the double after it, which a p-value of 0.05 is below
         shown = self.p_corrected < alpha
         equivalent = self.p_equivalent < alpha  # False for NaN
         return np.where(
@@ -74,7 +74,7 @@ class Judgement:
         kind = "p" if self.family is None else "corrected p"
         sure = f"{kind} < 0.001" if p < 0.001 else f"{kind} = {p:.2g}"
         if word in ("better", "worse"):
-            within = self.margin is not None and bool(self.p_equivalent[at] < 1 - self.level)
+            within = self.margin is not None and bool(self.p_equivalent[at] < round(1 - self.level, 12))
             small = f", yet within the margin of {100 * (self.margin or 0):g}" if within else ""
             return f"{word}{place} by {effect}{small}, {sure}"
         if word == "equivalent":
