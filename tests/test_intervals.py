@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pcbench.intervals import wilson
 
@@ -54,3 +55,15 @@ def test_impossible_counts_are_refused(correct: float, n: int) -> None:
 def test_impossible_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         wilson(1, 2, 95)
+
+
+@pytest.mark.parametrize(
+    ("n", "mean", "least", "most"), [(20, 0.954, 0.899, 0.984), (100, 0.951, 0.92, 0.978), (1000, 0.95, 0.94, 0.966)]
+)
+def test_exact_coverage_is_what_is_claimed(n: int, mean: float, least: float, most: float) -> None:
+    counts, rates = np.arange(n + 1), np.linspace(0.05, 0.99, 471)[:, None]
+    low, high = wilson(counts, n)
+    held = (stats.binom.pmf(counts, n, rates) * ((low <= rates) & (rates <= high))).sum(axis=1)
+    assert held.mean() == pytest.approx(mean, abs=0.001)
+    assert least <= held.min()
+    assert held.max() <= most

@@ -49,6 +49,16 @@ class Paired:
         return np.asarray(self.gained - self.lost)
 
     @property
+    def discordance(self) -> Floats:
+        """Share of outcomes that one has right and the other wrong: what `pcbench.analysis.power` asks for."""
+        return np.asarray(self.gained + self.lost)
+
+    @property
+    def design_effect(self) -> Floats:
+        """Number of images over the number of independent ones that they are worth."""
+        return np.asarray(self.n / self.effective)
+
+    @property
     def size(self) -> int:
         """How many differences."""
         return self.difference.size
@@ -56,7 +66,7 @@ class Paired:
     @property
     def imagined(self) -> Floats:
         """What is no two tests' own, of the sum of squares of `per_image`: see `pcbench.analysis.families`."""
-        return np.asarray(IMAGINARY * self.n / self.effective)
+        return np.asarray(IMAGINARY * self.design_effect)
 
     def __getitem__(self, at: Any) -> "Paired":
         """Some of the differences, by any index of NumPy's: `found[1:]`, or `found[tested]` with truth values."""
@@ -82,8 +92,9 @@ class Paired:
     def interval(self, level: float = LEVEL) -> Estimate:
         """Marginal intervals: each keeps the level by itself. One leaves out 0 exactly where p() < 1 - level.
 
-        Simulated coverage at 95 %: 93 to 97 where 5 or more images differ, above 97 (up to 100) where fewer do, as at
-        accuracies above 0.9 of 20 images: the possible samples are too few for any interval to keep 95 exactly.
+        Simulated coverage at 95 %, of 20 to 1,000 images and accuracies from 0.05 to 0.99: 93.5 to 96.6 where at least
+        5 images' worth of answers differ; up to 100 where fewer do, for the possible samples are then too few for any
+        interval to keep 95 exactly.
         """
         if not 0 < level < 1:
             raise ValueError(f"a level of confidence lies between 0 and 1, not {level:g}")

@@ -123,3 +123,15 @@ def test_the_table_of_coverage(images: int, conditions: int, scene: str) -> None
         assert conditions == 1 or found["mean"] >= 93.5 - noise  # of one condition it is Wilson's: see its own tests
         if found["differ"] >= 10:
             assert found["difference"] <= 96.5 + noise
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("images", [20, 100, 400])
+def test_the_table_of_coverage_over_seeds(seeds: int, images: int) -> None:
+    """Printed with -s; recipes whose trainings differ by up to 10 points."""
+    replicates = 2_000
+    for around, seed_sd in itertools.product([0.1, 0.5, 0.9, 0.95], [0.0, 0.03, 0.1, 0.3]):
+        found = seeds_covered(seeds, images, around, seed_sd, replicates)
+        print(seeds, images, around, seed_sd, [round(each, 1) for each in found])
+        assert min(found) >= 92.5

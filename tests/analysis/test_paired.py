@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from latent import Shared, accuracies, draw
 
 from pcbench.analysis.families import family
 from pcbench.analysis.means import accuracy
@@ -79,6 +80,12 @@ def test_one_image_says_next_to_nothing() -> None:
 
 
 # --- means over conditions ---------------------------------------------------------------------------------------
+
+
+def test_the_parts_of_a_power_calculation_come_with_a_difference() -> None:
+    found = paired(outcomes(0, 5, 60), outcomes(1, 5, 60))
+    assert float(found.discordance) == pytest.approx((outcomes(0, 5, 60) != outcomes(1, 5, 60)).mean())
+    assert 0.1 < float(found.design_effect) <= 1
 
 
 def test_conditions_that_repeat_each_other_count_once() -> None:
@@ -162,17 +169,18 @@ def test_a_tiny_p_value_survives_the_draws() -> None:
     assert float(many.p(1e-12)) == pytest.approx(1e-10, rel=0.01)
 
 
-def test_of_all_true_differences_few_families_miss_any() -> None:
+@pytest.mark.parametrize("gap", [0.0, 0.3])
+def test_simultaneous_intervals_all_hold_together(gap: float) -> None:
     generator = np.random.default_rng(0)
+    rates = accuracies(0.5, 20)
     missed = 0
     for _ in range(200):
-        hardness = generator.normal(size=100)
-        first, second = generator.normal(size=(2, 1, 20, 100)) + hardness < 0.5
-        found = paired(first, second)
-        limits = found.interval(family("20 conditions", [[found]], draws=1_000).marginal_level())
-        missed += bool(((limits.low > 0) | (limits.high < 0)).any())
+        first, second = draw(generator, [accuracies(0.5 + gap, 20), rates], 1, 100, Shared(0.5, 0.1, 0.2))
+        found = paired(first[None, :, 0], second[None, :, 0])
+        limits = found.interval(family("20 conditions", [[found]], draws=999).marginal_level())
+        truth = accuracies(0.5 + gap, 20) - rates
+        missed += bool(((limits.low > truth) | (limits.high < truth)).any())
     assert missed <= 20  # 5 % of 200 is 10; more than 20 has a probability of 0.001
-    assert missed >= 2
 
 
 # --- words -------------------------------------------------------------------------------------------------------
