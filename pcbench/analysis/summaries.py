@@ -6,7 +6,7 @@ no more than any blur in front of a network does: the frontier compares it with 
 accuracy, and effective robustness (Taori et al. 2020, arXiv 2007.00644) with what their clean accuracies predict.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +67,50 @@ def area_weights(strengths: npt.ArrayLike, kept: npt.ArrayLike) -> Floats:
     weights[at[:-1]] += gaps / 2
     weights[at[1:]] += gaps / 2
     return np.asarray(weights / weights.sum())
+
+
+@dataclass(frozen=True)
+class AboveChance:
+    """Conditions that decide a comparison, and what each counts.
+
+    Attributes:
+        weights: (C,) adding up to 1: each perturbation counts once, by the area over its kept strengths.
+        kept: (C,) where the baseline is above chance.
+        left_out: perturbations at which the baseline is at chance at every strength.
+    """
+
+    weights: Floats
+    kept: npt.NDArray[np.bool_]
+    left_out: tuple[str, ...]
+
+
+def weigh_above_chance(
+    conditions: Sequence[tuple[str, float]], baseline: npt.ArrayLike, chance: float, level: float = LEVEL
+) -> AboveChance:
+    """The weights of a comparison over the strengths at which the baseline is above chance.
+
+    Args:
+        conditions: (perturbation, strength) of each condition; without clean images, which are no perturbation.
+        baseline: (C, I) outcomes of the baseline.
+        chance: accuracy of guessing.
+        level: as of `above_chance`.
+
+    Raises:
+        ValueError: the baseline is at chance everywhere, or a condition is there twice.
+    """
+    kept = above_chance(baseline, chance, level)
+    names = [name for name, _ in conditions]
+    strengths = np.array([strength for _, strength in conditions], dtype=float)
+    weights, left_out = np.zeros(len(names)), []
+    for name in dict.fromkeys(names):
+        own = np.array([other == name for other in names])
+        if (own & kept).any():
+            weights += area_weights(np.where(own, strengths, 0.0), own & kept)
+        else:
+            left_out.append(name)
+    if not weights.any():
+        raise ValueError("the baseline is at chance in every condition, so there is nothing to compare")
+    return AboveChance(weights / weights.sum(), kept, tuple(left_out))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,14 @@ from latent import accuracies, coverage, draw
 
 from pcbench.analysis.means import accuracy
 from pcbench.analysis.paired import paired
-from pcbench.analysis.summaries import above_chance, area_weights, beyond_frontier, effective_robustness, envelope
+from pcbench.analysis.summaries import (
+    above_chance,
+    area_weights,
+    beyond_frontier,
+    effective_robustness,
+    envelope,
+    weigh_above_chance,
+)
 
 
 def exact(rate: float, n: int = 100) -> np.ndarray:
@@ -26,6 +33,17 @@ def test_levels_at_chance_do_not_decide() -> None:
     kept = above_chance(baseline, 0.1)
     assert kept.tolist() == [True, True, False, False, False]
     assert float(paired(network, blur, area_weights(strengths, kept)).difference) == pytest.approx(0.025)
+
+
+def test_each_perturbation_counts_once_and_one_that_nobody_withstands_is_named() -> None:
+    conditions = [("fog", 1.0), ("fog", 2.0), ("fog", 3.0), ("snow", 1.0), ("glass", 1.0)]
+    baseline = np.stack([exact(rate) for rate in (0.9, 0.5, 0.1, 0.6, 0.12)])
+    found = weigh_above_chance(conditions, baseline, 0.1)
+    np.testing.assert_allclose(found.weights, [0.25, 0.25, 0, 0.5, 0])
+    assert found.kept.tolist() == [True, True, False, True, False]
+    assert found.left_out == ("glass",)
+    with pytest.raises(ValueError, match="at chance in every condition"):
+        weigh_above_chance(conditions[2:3], baseline[2:3], 0.1)
 
 
 def test_the_area_is_the_trapezoid_over_the_range() -> None:
