@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pcbench.analysis.statistics import wilson
+from pcbench.intervals import wilson
 
 # What an attack must know, where that is not the network's gradients through several steps.
 ROLES = {

@@ -19,9 +19,9 @@ from pcbench.analysis.statistics import (
     mcnemar,
     paired_interval,
     sign_flip,
-    wilson,
 )
 from pcbench.errors import UserError, did_you_mean
+from pcbench.intervals import wilson
 
 OVERALL = "all"
 Replicates = npt.NDArray[np.float32]

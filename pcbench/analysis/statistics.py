@@ -10,33 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from pcbench.intervals import LEVEL
+
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
-LEVEL = 0.95
 REPLICATES = 10_000
 _CHUNK = 1 << 24  # elements of a block of resampling counts: 64 MB
-
-
-def wilson(correct: npt.ArrayLike, n: npt.ArrayLike, level: float = LEVEL) -> tuple[Floats, Floats]:
-    """Wilson's score interval of an accuracy: right near 0 and 1 too, where the normal interval is not.
-
-    Args:
-        correct: numbers of successes, any shape.
-        n: numbers of trials (> 0), of the same shape or one number.
-        level: confidence.
-
-    Returns:
-        (low, high), in [0, 1].
-
-    >>> low, high = wilson(50, 100)
-    >>> print(f"{low:.4f} {high:.4f}")
-    0.4038 0.5962
-    """
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(np.asarray(correct), np.asarray(n), alpha=1 - level, method="wilson")
-    return np.asarray(low, dtype=float), np.asarray(high, dtype=float)
 
 
 def mcnemar(better: npt.ArrayLike, worse: npt.ArrayLike) -> Floats:
@@ -178,12 +158,13 @@ def holm(p: npt.ArrayLike) -> Floats:
     >>> [round(float(x), 3) for x in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests
-
     raw = np.asarray(p, dtype=float)
-    if raw.size == 0:
-        return raw
-    return np.asarray(multipletests(raw.ravel(), method="holm")[1], dtype=float).reshape(raw.shape)
+    order = np.argsort(raw, axis=None)
+    ordered = raw.ravel()[order]
+    stepped = np.maximum.accumulate(ordered * np.arange(raw.size, 0, -1))
+    corrected = np.empty(raw.size)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected.reshape(raw.shape)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from pcbench.analysis.attacks import (
     successes,
 )
 from pcbench.analysis.believability import Check, believability, doubts
-from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
+from pcbench.intervals import wilson
 
 FORMATS = ("png", "svg")
 _DOUBT = "#B00020"

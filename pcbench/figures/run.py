@@ -16,11 +16,12 @@ from pcbench.analysis.answers import Answers, every
 from pcbench.analysis.robustness import attacked_systems
 from pcbench.analysis.selection import baseline_of, comparable
 from pcbench.analysis.speed import speed_of
-from pcbench.analysis.statistics import bootstrap, interval, wilson
+from pcbench.analysis.statistics import bootstrap, interval
 from pcbench.figures import style
 from pcbench.figures.adversarial import adversarial_figures
 from pcbench.figures.manifold import manifold_figure, manifolds
 from pcbench.figures.speed import speed_figure
+from pcbench.intervals import wilson
 from pcbench.results.study import Study
 
 FORMATS = ("png", "svg")

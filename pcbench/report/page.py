@@ -17,8 +17,9 @@ from pcbench.analysis.comparison import OVERALL, systems
 from pcbench.analysis.derived import tables
 from pcbench.analysis.selection import compare
 from pcbench.analysis.speed import speed_of
-from pcbench.analysis.statistics import interval, wilson
+from pcbench.analysis.statistics import interval
 from pcbench.errors import UserError, one_line
+from pcbench.intervals import wilson
 from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.report.examples import Card, cards
 from pcbench.report.tables import verdicts

@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+from scipy.stats import binomtest
 
 from pcbench.analysis import statistics
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
-def test_mcnemar_is_the_exact_test_of_statsmodels(better: int, worse: int) -> None:
-    expected = statsmodels_mcnemar([[0, better], [worse, 0]], exact=True).pvalue if better + worse else 1.0
+def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(better: int, worse: int) -> None:
+    expected = binomtest(better, better + worse).pvalue if better + worse else 1.0
     assert statistics.mcnemar(better, worse) == pytest.approx(expected)
+
+
+def test_holm_steps_down_and_keeps_the_order() -> None:
+    corrected = statistics.holm([[0.01, 0.2], [0.04, 0.03]])
+    np.testing.assert_allclose(corrected, [[0.04, 0.2], [0.09, 0.09]])
+    assert statistics.holm([]).size == 0
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=9))

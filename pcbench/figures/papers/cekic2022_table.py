@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from pcbench.analysis.answers import every
 from pcbench.analysis.attacks import WORST, attack_records, radius, robust_accuracy
 from pcbench.analysis.robustness import attacked_systems
-from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
 from pcbench.figures.registry import PaperFigure, register
+from pcbench.intervals import wilson
 from pcbench.results.study import Study
 
 PLAIN = ("clean", "gaussian-noise-pixel")

@@ -4,10 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.metrics import readouts
-from pcbench.analysis.statistics import wilson
 from pcbench.figures import style
 from pcbench.figures.papers.common import dynamic
 from pcbench.figures.registry import PaperFigure, register
+from pcbench.intervals import wilson
 from pcbench.results.study import Study
 
 SUITES = ("clean",)
