@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pcbench.errors import UserError, did_you_mean
 
 Role = Literal["decides", "hardware", "show"]
-# Where an option that decides results enters the keys of cells: the network, the images, the condition, the cell itself.
+# Where an option that decides results enters the keys of cells.
 Enters = Literal["model", "data", "condition", "cell", "plan"]
 
 

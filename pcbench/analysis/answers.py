@@ -106,7 +106,8 @@ def answers(study: Study, column: str = "correct", *, label: str = "", suite: st
     Args:
         study: cells of one system.
         column: which column of the records to take.
-        label, suite: for the result.
+        label: what the system is called.
+        suite: name of the suite.
 
     Raises:
         UserError: cells of several systems, which it names; or no cell that can be read.

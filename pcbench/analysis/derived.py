@@ -1,4 +1,4 @@
-"""What a results directory has besides its cells: tables that are made from the cells that are there, and from nothing else."""
+"""What a results directory has besides its cells: tables made of the cells that are there, and of nothing else."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from attacked import cell
+from pcbench.harness.believe import robust_summary, robust_table
 from rich.console import Console
 
 from pcbench.analysis.attacks import (
@@ -15,7 +16,6 @@ from pcbench.analysis.attacks import (
     worst_cases,
 )
 from pcbench.analysis.attacks import attack_records as parsed
-from pcbench.harness.believe import robust_summary, robust_table
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from attacked import cell
+from pcbench.harness.believe import believability_summary, robust_summary, robust_table
+from pcbench.results.summary import accuracy_summary
 from rich.console import Console
 from synthetic import accuracy_of
 from tiny_network import Tiny, evaluate, network, task
@@ -15,8 +17,6 @@ from torch import Tensor
 from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall, table
 from pcbench.figures import style
 from pcbench.figures.adversarial import CAPTIONS, adversarial_figures, drawings, heat_maps, mark, success_counts
-from pcbench.harness.believe import believability_summary, robust_summary, robust_table
-from pcbench.results.summary import accuracy_summary
 
 IMAGES = "abcdefgh"
 TABLES: list[dict[str, object]] = [

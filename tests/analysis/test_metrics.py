@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,7 +8,9 @@ from synthetic import Model, imagenet_c
 import pcbench
 from pcbench.analysis import metrics
 from pcbench.analysis.alexnet import BENCHMARK, ERRORS
+from pcbench.analysis.answers import answers
 from pcbench.errors import UserError
+from pcbench.results.study import Study, load_results
 
 # What was published of ResNet-50: mean top-1 accuracy over severities, and CE, in percent.
 RESNET50 = {

@@ -9,15 +9,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mutations import survive
+from pcbench.results.load import load_results
+from pcbench.results.schema import ACCURACY_COLUMNS
+from pcbench.results.shards import merge
+from pcbench.results.store import RunStore, parquet, read_info
 from synthetic import Model, make_run
 
 from pcbench.analysis.speed import costs
 from pcbench.errors import UserError
 from pcbench.report.page import extra_tables
-from pcbench.results.load import load_results
-from pcbench.results.schema import ACCURACY_COLUMNS
-from pcbench.results.shards import merge
-from pcbench.results.store import RunStore, parquet, read_info
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_000)]
 

@@ -7,13 +7,13 @@ from typing import cast
 
 import pandas as pd
 from attacked import cell
+from pcbench.results.load import Run
 
 from pcbench.analysis.answers import answers
 from pcbench.analysis.attacks import WORST, robust_accuracy
 from pcbench.figures import style
 from pcbench.figures.adversarial import CAPTIONS, drawings
 from pcbench.report.attacks import apart, judged_at, stories
-from pcbench.results.load import Run
 
 IMAGES = "abcdefgh"
 
