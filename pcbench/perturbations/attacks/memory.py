@@ -60,3 +60,10 @@ def wants_checkpointing(model: TemporalClassifier, size: tuple[int, ...], timest
     if timesteps == 0 or not model.has_dynamics:
         return False
     return needed(model, size, timesteps) * images > SHARE * free(model.mean.device)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # the CPU's allocator
