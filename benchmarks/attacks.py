@@ -32,6 +32,7 @@ from pcbench.models.base import TemporalClassifier
 from pcbench.models.loading import load_model
 from pcbench.perturbations.attacks.attack import ATTACKS, Option
 from pcbench.perturbations.attacks.engine import Ball, Found, Plan
+from pcbench.perturbations.attacks.isolation import frozen
 from pcbench.perturbations.attacks.losses import LOSSES
 from pcbench.perturbations.attacks.victim import Aim, Victim
 
@@ -86,7 +87,8 @@ def ours(
     victim = Victim(model, Aim("timestep", t), LOSSES[loss], limit=BATCH)
     ids = [f"{i}" for i in range(len(labels))]
     plan = Plan(victim, images, labels, torch.full_like(labels, -1), ids, 0, Ball("linf", epsilon), True, BATCH, name)
-    found = ATTACKS[name].run(plan, ATTACKS[name].with_options(options))
+    with frozen(model):  # as a run does
+        found = ATTACKS[name].run(plan, ATTACKS[name].with_options(options))
     return found, victim.passes
 
 

@@ -42,7 +42,7 @@ def _autoattack(plan: Plan, options: Options) -> Found:
         part = ATTACKS[name]
         if not len(left) or part.classes > source.model.num_classes:
             continue
-        shared = {option: options[option] for option in ("steps", "targets", "queries") if option in part.options}
+        shared = {option: options[option] for option in ("steps", "targets", "queries") if part.options.get(option)}
         victim = Victim(
             source.model,
             aim,

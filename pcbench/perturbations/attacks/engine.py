@@ -28,6 +28,11 @@ State = dict[str, Tensor]
 # dropped, and a step forward only be called a success, when the next pass over it says the same in any batch.
 CLEAR = 1e-5
 
+# How many starts of an image are under way at once: the first alone, then two, then all others. An image is done when a
+# wave has fooled it; one that holds out shall not fill batches with a single row. What is tried does not depend on the
+# other images.
+WAVES = (1, 2)
+
 
 @dataclass(frozen=True)
 class Ball:
@@ -41,8 +46,8 @@ class Ball:
         return project(images, origin, self.epsilon, self.norm)
 
     def holds(self, images: Tensor, origin: Tensor) -> Tensor:
-        """(B,) bool: within the radius, up to rounding."""
-        return distance(images, origin, self.norm) <= self.epsilon * (1 + 1e-6)
+        """(B,) bool: within the radius, up to the rounding of images in [0, 1]."""
+        return distance(images, origin, self.norm) <= self.epsilon * (1 + 1e-6) + torch.finfo(images.dtype).eps
 
 
 class Method(ABC):
@@ -54,6 +59,7 @@ class Method(ABC):
         targets: aim at so many of the likeliest wrong classes, one after the other, in each restart.
         untargeted: whether a start without a target comes before those with one.
         gradients: whether it needs them.
+        each_class: whether those of every logit, in place of the objective's.
         minimal: whether it looks for the smallest perturbation, so that it asks about images outside of the ball.
     """
 
@@ -62,6 +68,7 @@ class Method(ABC):
     targets: int = 0
     untargeted: bool = True
     gradients: bool = True
+    each_class: bool = False
     minimal: bool = False
 
     @abstractmethod
@@ -114,12 +121,16 @@ class Found:
         return self.gap > 0
 
     def improve(self, index: Tensor, other: "Found") -> None:
-        """Take over what another attack found for the images of an index, where it is stronger."""
-        better = other.gap > self.gap[index]
-        at = index[better]
+        """Take over what another attack found for the images of an index, where it is stronger; an image may be twice in it."""
+        best: dict[int, tuple[float, int]] = {}
+        for row, (image, gap) in enumerate(zip(index.tolist(), other.gap.tolist(), strict=True)):
+            if image not in best or gap > best[image][0]:
+                best[image] = gap, row
+        rows = torch.tensor([row for _, row in best.values()], device=index.device)
+        rows = rows[other.gap[rows] > self.gap[index[rows]]]
         for name in ("images", "gap", "first", "half"):
-            getattr(self, name)[at] = getattr(other, name)[better]
-        self.asked[index] += other.asked
+            getattr(self, name)[index[rows]] = getattr(other, name)[rows]
+        self.asked.index_add_(0, index, other.asked)
 
 
 @dataclass
@@ -173,23 +184,50 @@ def run(method: Method, plan: Plan) -> Found:
     if plan.ball.epsilon == 0:
         return found
     ranked = _ranked(method, plan)
-    starts = _starts(method, plan, ranked)
-    waiting = deque((image, 0) for image in range(len(plan.origin)))
+    starts = _starts(method, ranked)
+    waiting: deque[tuple[int, int]] = deque()
+    progress = [_Progress() for _ in range(len(plan.origin))]
     batch = _Batch(method, plan, found)
+    for image, own in enumerate(progress):
+        waiting.extend((image, start) for start in own.next_wave(len(starts)))
     while waiting or len(batch):
         arriving = []
         while waiting and len(batch) + len(arriving) < plan.width:
             arriving.append(waiting.popleft())
         if arriving:
             batch.admit(arriving, starts, ranked)
-        for image, start in batch.turn():
-            if start + 1 < len(starts):
-                waiting.append((image, start + 1))
+        for image, fooled in batch.turn():
+            own = progress[image]
+            if own.wave_is_over(fooled) and not (plan.stop and own.fooled):
+                waiting.extend((image, start) for start in own.next_wave(len(starts)))
     found.images = plan.ball.project(found.images, plan.origin)
     return found
 
 
-def _starts(method: Method, plan: Plan, ranked: Tensor | None) -> list[tuple[int, int]]:
+@dataclass
+class _Progress:
+    """How far an image is through its starts."""
+
+    started: int = 0
+    waves: int = 0
+    under_way: int = 0
+    fooled: bool = False
+
+    def next_wave(self, starts: int) -> range:
+        """The starts that come next; none when all were tried."""
+        size = WAVES[self.waves] if self.waves < len(WAVES) else starts
+        wave = range(self.started, min(self.started + size, starts))
+        self.started, self.under_way, self.waves = wave.stop, len(wave), self.waves + 1
+        return wave
+
+    def wave_is_over(self, fooled: bool) -> bool:
+        """Take note of the end of a start."""
+        self.under_way -= 1
+        self.fooled |= fooled
+        return self.under_way == 0
+
+
+def _starts(method: Method, ranked: Tensor | None) -> list[tuple[int, int]]:
     """(restart, rank of the target; -1 for none) of every start, in the order in which an image goes through them."""
     count = 0 if ranked is None else ranked.shape[1]
     ranks = ([-1] if method.untargeted or count == 0 else []) + list(range(count))
@@ -252,8 +290,8 @@ class _Batch:
         self.state = {name: torch.cat([before[name], value]) if before else value for name, value in state.items()}
         self.places += arriving
 
-    def turn(self) -> list[tuple[int, int]]:
-        """Ask once for every row, keep what is worth it, let rows go; returns those that were not fooled for good."""
+    def turn(self) -> list[tuple[int, bool]]:
+        """Ask once for every row, keep what is worth it, let rows go: of each, its image, and whether it was fooled."""
         assert self.rows is not None
         method, plan, rows, state = self.method, self.plan, self.rows, self.state
         inside = state["x"].clamp(0, 1) if method.minimal else plan.ball.project(state["x"], rows.origin)
@@ -263,12 +301,13 @@ class _Batch:
         if plan.victim.aim.samples:
             numbers = state["k"].tolist()
             asked = replace(rows, keys=[key(own, k) for own, k in zip(rows.keys, numbers, strict=True)])
-        answer = plan.victim.ask(inside, asked, method.gradients and not bool(last.all()))
+        wanted = method.gradients and not bool(last.all())
+        answer = plan.victim.ask(inside, asked, wanted, each_class=method.each_class)
         self._keep(inside, answer)
         range_ = answer.logits.amax(1) - answer.logits.amin(1)
         fooled = state["top"] > CLEAR * range_
         over = last
-        if answer.gradient is not None or not method.gradients:
+        if wanted or not method.gradients:
             method.advance(rows, plan.ball, state, answer)
             over = over | state["over"] if "over" in state else over
         state["k"] = state["k"] + 1
@@ -288,7 +327,7 @@ class _Batch:
         state["first"] = torch.where(state["k"] == 0, answer.gap, state["first"])
         state["half"] = torch.where(state["k"] <= (self.method.steps - 1) // 2, state["top"], state["half"])
 
-    def _release(self, done: Tensor, fooled: Tensor) -> list[tuple[int, int]]:
+    def _release(self, done: Tensor, fooled: Tensor) -> list[tuple[int, bool]]:
         if not bool(done.any()):
             return []
         assert self.rows is not None
@@ -305,11 +344,11 @@ class _Batch:
                 state["k"][leaving],
             ),
         )
-        again = [self.places[row] for row in leaving.tolist() if not (self.plan.stop and bool(fooled[row]))]
+        gone = list(zip(images.tolist(), fooled[leaving].tolist(), strict=True))
         staying = (~done).nonzero().squeeze(1)
         self.places = [self.places[row] for row in staying.tolist()]
         self.rows = self.rows.take(staying) if self.places else None
         self.state = {name: value[staying] for name, value in state.items()} if self.places else {}
-        return again
+        return gone
 
 

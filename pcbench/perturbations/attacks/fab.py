@@ -1,6 +1,7 @@
 """Fast adaptive boundary attack (FAB, Croce and Hein, ICML 2020): the smallest perturbation that changes the answer."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -61,22 +62,23 @@ class FAB(Method):
     """x <- clip((1 - a) (x + eta d(x)) + a (x_0 + eta d(x_0))), d the way to the linearised boundary, inside the box.
 
     a = min(|d(x)| / (|d(x)| + |d(x_0)|), 0.1). From a point that fools, the search goes back: x <- 0.1 x_0 + 0.9 x. The
-    boundary is that between the label and the target class. The nearest point that fools, moved into the ball, is asked
+    boundary is that between the label and the target class; without targets, the nearest linearised one, for which the
+    gradients of all classes are taken. The nearest point that fools, moved into the ball, is asked
     about at last, so that an image that could not be fooled has an answer too.
 
     Args:
         steps: updates of x.
-        restarts, targets: see Method. Restarts after the first begin at a random point, half as far as the nearest found.
+        restarts, targets: see Method. Restarts after the first begin at a random point.
     """
 
     minimal = True
-    untargeted = False
 
     def __init__(self, steps: int, restarts: int = 1, targets: int = 9) -> None:
         self.updates = steps
         self.steps = 2 * steps + 2  # a point that fools needs another pass, where it went back to
         self.restarts = restarts
         self.targets = targets
+        self.untargeted = self.each_class = targets == 0
 
     def begin(self, rows: Rows, ball: Ball, restarts: Sequence[int], generators: Sequence[torch.Generator]) -> State:
         """See Method."""
@@ -96,7 +98,8 @@ class FAB(Method):
 
     def advance(self, rows: Rows, ball: Ball, state: State, answer: Answer) -> None:
         """See Method."""
-        assert answer.gradient is not None
+        if answer.jacobian is not None:
+            answer = _nearest(answer, answer.jacobian, rows.labels, ball.norm)
         x, origin = state["x"], rows.origin
         fooled = answer.gap > 0
         far = distance(x, origin, ball.norm)
@@ -129,12 +132,30 @@ class FAB(Method):
         return ((1 - alpha) * (x + ETA * here) + alpha * (origin + ETA * there)).clamp(0, 1)
 
 
+def _nearest(answer: Answer, jacobian: Tensor, labels: Tensor, norm: str) -> Answer:
+    """The difference to the class whose linearised boundary is nearest, and its gradient, in place of loss and gradient."""
+    rows = torch.arange(len(labels), device=labels.device)
+    ahead = answer.logits - answer.logits[rows, labels].unsqueeze(1)
+    slopes = jacobian - jacobian[rows, labels].unsqueeze(1)
+    flat = slopes.flatten(2)
+    steepness = flat.abs().sum(2) if norm == "linf" else flat.norm(dim=2)
+    away = (ahead.abs() / steepness.clamp_min(1e-12)).scatter(1, labels.unsqueeze(1), torch.inf)
+    nearest = away.argmin(1)
+    return replace(answer, loss=ahead[rows, nearest], gradient=slopes[rows, nearest])
+
+
 def _fab(options: Options) -> Method:
-    return FAB(int(options["steps"]), max(1, int(options["restarts"])), max(1, int(options["targets"])))
+    return FAB(int(options["steps"]), max(1, int(options["restarts"])), int(options["targets"]))
 
 
-ATTACKS.register(
-    "fab-t",
+for _attack in (
+    Attack(
+        "fab",
+        "fast adaptive boundary, to the nearest of all classes' boundaries (Croce and Hein, 2020)",
+        engine(_fab),
+        losses=("margin",),
+        options={"steps": 100, "restarts": 1, "targets": 0},
+    ),
     Attack(
         "fab-t",
         "fast adaptive boundary, towards the likeliest wrong classes in turn (Croce and Hein, 2020)",
@@ -142,4 +163,5 @@ ATTACKS.register(
         losses=("margin",),
         options={"steps": 100, "restarts": 1, "targets": 9},
     ),
-)
+):
+    ATTACKS.register(_attack.name, _attack)

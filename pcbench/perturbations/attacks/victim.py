@@ -104,12 +104,14 @@ class Answer:
         gap: (B,) how far the attack is beyond its goal, in logits; positive when it reached it.
         logits: (B, classes) at the readout (for "sum", the mean over timesteps).
         gradient: (B, C, H, W) of the objective, finite; None when it was not asked for.
+        jacobian: (B, classes, C, H, W) of the logits at the readout; None when it was not asked for.
     """
 
     loss: Tensor
     gap: Tensor
     logits: Tensor
-    gradient: Tensor | None
+    gradient: Tensor | None = None
+    jacobian: Tensor | None = None
 
 
 class Victim:
@@ -142,8 +144,14 @@ class Victim:
         self.limit = limit
         self.passes = 0
 
-    def ask(self, images: Tensor, rows: Rows, gradient: bool) -> Answer:
+    def ask(self, images: Tensor, rows: Rows, gradient: bool, *, each_class: bool = False) -> Answer:
         """Answers to (B, C, H, W) images in [0, 1], one for each row.
+
+        Args:
+            images: to ask about.
+            rows: that they belong to.
+            gradient: whether to take the objective's gradient.
+            each_class: take the gradient of every logit instead.
 
         Raises:
             RunError: there is no memory for a single image, even when timesteps are recomputed.
@@ -157,7 +165,7 @@ class Victim:
             try:
                 with self.model.differentiated(self.gradient, self.checkpointing):
                     part = self._piece(
-                        images if whole else images[index], rows if whole else rows.take(index), gradient
+                        images if whole else images[index], rows if whole else rows.take(index), gradient, each_class
                     )
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
@@ -172,11 +180,13 @@ class Victim:
         if len(parts) == 1:
             return parts[0]
         gradients = [part.gradient for part in parts if part.gradient is not None]
+        jacobians = [part.jacobian for part in parts if part.jacobian is not None]
         return Answer(
             torch.cat([part.loss for part in parts]),
             torch.cat([part.gap for part in parts]),
             torch.cat([part.logits for part in parts]),
             torch.cat(gradients) if gradients else None,
+            torch.cat(jacobians) if jacobians else None,
         )
 
     def _back_off(self, size: int, gradient: bool) -> None:
@@ -192,36 +202,39 @@ class Victim:
         if self.model.mean.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _piece(self, images: Tensor, rows: Rows, gradient: bool) -> Answer:
+    def _piece(self, images: Tensor, rows: Rows, gradient: bool, each_class: bool) -> Answer:
         if not self.aim.samples:
-            return self._answer(images, rows, gradient)
+            return self._answer(images, rows, gradient, each_class)
         with seeded(rows.keys[0], images.device):
-            return self._answer(images, rows, gradient)
+            return self._answer(images, rows, gradient, each_class)
 
-    def _answer(self, images: Tensor, rows: Rows, gradient: bool) -> Answer:
+    def _answer(self, images: Tensor, rows: Rows, gradient: bool, each_class: bool) -> Answer:
         with torch.set_grad_enabled(gradient):
             asked = images.detach().requires_grad_(gradient)
             several = asked.expand(self.aim.samples, -1, -1, -1) if self.aim.samples else asked
             states = gradient and self.aim.objective == "states"
             logits, moved = self._with_states(several, rows.origin) if states else (self._logits(several), None)
-            logits = logits.float()
+            logits = _at_least_single(logits)
             seen = self._each(logits, rows)
             value, read = self._read(logits, rows)
             value = self._averaged(value)
-            found = None
-            if gradient:
+            found = jacobian = None
+            if gradient and each_class:
+                logit = (self._averaged(read) if self.aim.samples else read).sum(0)
+                jacobian = torch.stack([_gradient_of(one, asked, again=True) for one in logit], dim=1)
+            elif gradient:
                 found = self._gradient(asked, seen, value, moved)
         with torch.no_grad():
             reached = self._gap(logits, read, rows)
             read = read.detach()
             if self.aim.samples:
                 read = _mean(read.unsqueeze(1))
-        return Answer(value.detach(), reached.nan_to_num(nan=-math.inf), read, found)
+        return Answer(value.detach(), reached.nan_to_num(nan=-math.inf), read, found, jacobian)
 
     def logits(self, images: Tensor, rows: Rows) -> Tensor:
         """(B, classes) at the readout, differentiable, for those who take gradients themselves."""
         with self.model.differentiated(self.gradient, self.checkpointing):
-            return self._read(self._logits(images).float(), rows)[1]
+            return self._read(_at_least_single(self._logits(images)), rows)[1]
 
     def _logits(self, images: Tensor) -> Tensor:
         """(S, B, classes): the answers that the aim is about."""
@@ -274,25 +287,16 @@ class Victim:
 
     def _gradient(self, asked: Tensor, seen: list[Tensor], value: Tensor, moved: Tensor | None) -> Tensor:
         """Of the objective, with respect to the images."""
-        if not value.requires_grad:
-            raise UserError(f"{self.model.name or 'the model'} gives no gradients with respect to its images")
-
-        def of(loss: Tensor, last: bool = True) -> Tensor:
-            (found,) = torch.autograd.grad(loss.sum(), asked, retain_graph=not last, allow_unused=True)
-            if found is None:
-                return torch.zeros_like(asked)
-            return torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).contiguous()
-
         match self.aim.objective:
             case "readout":
-                return of(value)
+                return _gradient_of(value, asked)
             case "timesteps":
-                return of(torch.stack(seen).sum(0))
+                return _gradient_of(torch.stack(seen).sum(0), asked)
             case "states":
                 assert moved is not None
-                return of(value + self._averaged(moved))
+                return _gradient_of(value + self._averaged(moved), asked)
             case "each-timestep":
-                parts = [of(one, last=one is seen[-1]) for one in seen]
+                parts = [_gradient_of(one, asked, again=one is not seen[-1]) for one in seen]
                 return torch.stack([part / mean_magnitude(part) for part in parts]).sum(0)
 
     def _repeated(self, rows: Rows) -> Rows:
@@ -305,9 +309,23 @@ class Victim:
         return values.mean(0, keepdim=True) if self.aim.samples else values
 
 
+def _gradient_of(values: Tensor, images: Tensor, again: bool = False) -> Tensor:
+    """Of their sum, finite and laid out like (B, C, H, W) images; `again`: others will be taken through the same pass."""
+    if not values.requires_grad:
+        raise UserError("the model gives no gradients with respect to its images; attacks that need none: square")
+    (found,) = torch.autograd.grad(values.sum(), images, retain_graph=again, allow_unused=True)
+    if found is None:
+        return torch.zeros_like(images)
+    return torch.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).contiguous()
+
+
 def mean_magnitude(gradient: Tensor) -> Tensor:
     """(B, 1, 1, 1): the mean of |g| of each image, not smaller than what can be divided by."""
     return gradient.abs().mean((1, 2, 3), keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def _at_least_single(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _mean(logits: Tensor) -> Tensor:
