@@ -57,14 +57,17 @@ class TemporalClassifier(nn.Module):
         provenance: what a record of a run says about the model: checksums, configuration, hyperparameters (JSON).
         has_dynamics: whether the answer can change with t. Without, all T + 1 answers are the same tensor.
         has_representations: whether `representations` has any to show.
-        gradients: the ways in which gradients through time can be taken, "exact" first.
-        gradient: the one in use. "truncated" treats the error gradient as a constant, as published code does.
+        gradients: the ways in which gradients can be taken, "exact" first. "truncated" treats the error gradient as a
+            constant, as published code does; "smoothed" takes the smooth stand-ins that a network's jumps declare.
+        cuts_gradients: whether "last-K" is one too: through the last K timesteps alone, the state before is a constant.
+        gradient: the one in use.
         checkpointing: recompute each timestep in the backward pass instead of storing it (less memory, more time).
     """
 
     has_dynamics: bool = True
     has_representations: ClassVar[bool] = False
-    gradients: ClassVar[tuple[str, ...]] = ("exact",)
+    gradients: tuple[str, ...] = ("exact",)
+    cuts_gradients: ClassVar[bool] = False
 
     mean: Tensor
     std: Tensor
@@ -164,17 +167,47 @@ class TemporalClassifier(nn.Module):
         """Within the context, take gradients through time in the given way; afterwards as before."""
         before = self.gradient, self.checkpointing
         if gradient is not None:
-            if gradient not in self.gradients:
-                raise UserError(
-                    f"{self.name or 'this model'} has no gradient {gradient!r}; known: {', '.join(self.gradients)}"
-                )
+            self.check_gradient(gradient)
             self.gradient = gradient
+            self._smooth(gradient == "smoothed")
         if checkpointing is not None:
             self.checkpointing = checkpointing
         try:
             yield
         finally:
             self.gradient, self.checkpointing = before
+            self._smooth(self.gradient == "smoothed")
+
+    def check_gradient(self, gradient: str) -> None:
+        """Refuse a way of taking gradients that the model does not have. Raises UserError."""
+        if gradient in self.gradients or (self.cuts_gradients and last_steps(gradient) is not None):
+            return
+        known = [*self.gradients, "last-K (K >= 1)"] if self.cuts_gradients else self.gradients
+        raise UserError(f"{self.name or 'this model'} has no gradient {gradient!r}; known: {', '.join(known)}")
+
+    def _smooth(self, smooth: bool) -> None:
+        if "smoothed" in self.gradients:
+            for module in self.modules():
+                if isinstance(module, Jump):
+                    module.smooth = smooth
+
+
+def last_steps(gradient: str) -> int | None:
+    """K of "last-K", None of every other gradient."""
+    start, _, count = gradient.partition("last-")
+    return int(count) if not start and count.isdecimal() and int(count) > 0 else None
+
+
+class Jump(nn.Module):
+    """A layer that jumps, so that its gradient says little, and that declares a smooth stand-in for the backward pass.
+
+    Backward pass differentiable approximation (Athalye et al., 2018): values are always the layer's own.
+
+    Attributes:
+        smooth: whether the backward pass takes the stand-in.
+    """
+
+    smooth = False
 
 
 class AtTimestep(nn.Module):
@@ -199,6 +232,8 @@ class FeedforwardClassifier(TemporalClassifier):
     def __init__(self, network: nn.Module, num_classes: int, preprocessing: Preprocessing) -> None:
         super().__init__(num_classes, preprocessing, timesteps=0)
         self.network = network
+        if any(isinstance(module, Jump) for module in network.modules()):
+            self.gradients = (*self.gradients, "smoothed")
 
     def merge_layers(self) -> None:
         """See TemporalClassifier."""

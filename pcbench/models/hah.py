@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
+from pcbench.models.base import Jump
 from pcbench.models.vgg import VGG16, Block, Convolution, VGGBlock, convolution
 
 HAH_BLOCKS = 6
+SMOOTHING = 0.25  # width of the threshold's stand-in, over the mean activation
 ALPHAS = (0.0045, 0.0025, 0.0013, 0.001, 0.0008, 0.0005)  # weight of the cost of each HaH block, as published
 
 
@@ -40,11 +42,12 @@ class DivisiveNormalisation(nn.Module):
         return a / (self.sigma * largest + (1 - self.sigma) * local + 1e-7)
 
 
-class FractionalThreshold(nn.Module):
+class FractionalThreshold(Jump):
     """Keeps, in each channel of each image, the values above the quantile 1 - `keep`; the others become 0.
 
     The threshold is the k-th smallest of the H W values, k = floor((1 - keep) H W), and only what is strictly larger
-    survives, unchanged. Gradients flow through the survivors alone.
+    survives, unchanged. Gradients flow through the survivors alone. The smooth stand-in is a sigmoid((a - threshold) / w),
+    w a quarter of the mean of the channel's |a|: gradients then reach what the threshold just kept out.
     """
 
     def __init__(self, keep: float = 0.2) -> None:
@@ -58,7 +61,13 @@ class FractionalThreshold(nn.Module):
         k = math.floor(round((1 - self.keep) * size, 9))  # 0.8 is not exactly 1 - 0.2
         if k == 0:
             return a
-        return a * (a > _kth_smallest(flat, k).view(*flat.shape[:2], 1, 1))
+        threshold = _kth_smallest(flat, k).view(*flat.shape[:2], 1, 1)
+        hard = a * (a > threshold)
+        if not self.smooth:
+            return hard
+        width = SMOOTHING * flat.abs().mean(2).view(*flat.shape[:2], 1, 1) + 1e-6
+        soft = a * torch.sigmoid((a - threshold) / width)
+        return soft + (hard - soft).detach()
 
 
 def _kth_smallest(values: Tensor, k: int) -> Tensor:

@@ -5,6 +5,7 @@ no bias and, by default, implicitly normalised weights; batch normalisation come
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch.nn.functional as F
@@ -32,11 +33,28 @@ class ImplicitNormConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, padding: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding=padding, bias=False)
+        self._held: Tensor | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H', W')."""
-        norm = self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        return F.conv2d(input, self.weight / (norm + 1e-6), None, self.stride, self.padding)
+        kernel = self.kernel() if self._held is None else self._held
+        return F.conv2d(input, kernel, None, self.stride, self.padding)
+
+    def kernel(self) -> Tensor:
+        """The filters as they are used."""
+        return self.weight / (self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-6)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, the filters are computed once; for many passes over weights that do not change.
+
+        At a batch of five images the norms of the weights take as long as the convolutions do.
+        """
+        before, self._held = self._held, self.kernel().detach()
+        try:
+            yield
+        finally:
+            self._held = before
 
 
 def convolution(kind: Convolution, in_channels: int, out_channels: int) -> nn.Conv2d:

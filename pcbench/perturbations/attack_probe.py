@@ -22,6 +22,7 @@ from pcbench.tables import Table
 # Predicted change of a logit margin over a finite difference, as a share of the spread of the logits: large beside the
 # rounding of float32, small beside the distances at which networks bend.
 CHANGE = 0.002
+QUANTUM = 0.05 / 255  # a change of every pixel that eight bits do not show
 LONGEST = 0.1  # L2 length of a step, for answers that hardly change
 
 
@@ -42,6 +43,10 @@ class AttackProbe(Perturbation):
     - "probe_gradient_error": largest disagreement between gradient and central finite differences of the logit margin,
       along the gradient, along its sign, and along the gradient at t = 0; relative, in [0, 2]. Detached states and
       untracked error gradients show here.
+    - "probe_loss_cosine": cosine between the gradients of the cross-entropy and of the margin. Small where logits
+      saturate or were pressed together (label smoothing), so that attacks on the one loss miss what the other finds.
+    - "probe_quantised": the answer does not change at all under a change of the image that the gradient could not
+      have, a hundredth of the smallest step of eight-bit images along its sign: the input is rounded.
     - "probe_truncation_cosine": cosine between the exact and the truncated gradient; NaN for a model without the
       second.
     """
@@ -50,22 +55,22 @@ class AttackProbe(Perturbation):
 
     @classmethod
     def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
-        """One condition for each timestep, "probe@t4"; severity 0."""
+        """One condition for each timestep; severity 0."""
         found = []
         for at in ProbeTable.read(suite, table).at:
             check_readout(at, f"suite {suite}, attack probe")
-            name = f"probe@{f't{at}' if isinstance(at, int) else at}"
-            found.append(Condition("attack-probe", name, "probe", 0.0, {"at": at}))
+            found.append(Condition("attack-probe", "probe", "probe", 0.0, {"at": at}))
         return found
 
     @classmethod
     def for_model(cls, condition: Condition, model: TemporalClassifier, timesteps: int) -> list[Condition]:
         """The condition with its timestep settled. Raises UserError: a timestep beyond T, or no timestep."""
+        params = {name: value for name, value in condition.params.items() if name != "attack_gradient"}
+        gradient = str(condition.params.get("attack_gradient") or "exact")
+        params["gradient"] = gradient if gradient in model.gradients else "exact"
         readouts = settle_readout(condition.params["at"], timesteps, model, condition.perturbation)
         return [
-            replace(condition, perturbation=f"probe@t{t}", params={**condition.params, "at": t})
-            for t in readouts
-            if isinstance(t, int)
+            replace(condition, params={**params, "at": t}) for readout, t in readouts if readout == "timestep"
         ]
 
     def on_float(self, images: Tensor, context: Context) -> Perturbed:
@@ -73,10 +78,9 @@ class AttackProbe(Perturbation):
         t = self.condition.params["at"]
         assert isinstance(t, int)
         rows = []
-        gradient = str(self.condition.params.get("attack_gradient") or "exact")
+        gradient = str(self.condition.params["gradient"])
         model = context.model
         with frozen(model):
-            gradient = gradient if gradient in model.gradients else "exact"
             checkpointing = wants_checkpointing(model, tuple(images.shape[1:]), t, 1)
             for image, label, name in zip(images.detach().clone(), context.labels.clone(), context.ids, strict=True):
                 with (
@@ -103,6 +107,8 @@ def probe(model: TemporalClassifier, t: int, image: Tensor, label: Tensor) -> di
         "zero_gradient": not bool(loss.isfinite().all()) or not bool(loss.any()),
         "optimises": bool(calls),
         "gradient_error": _disagreement(model, t, image, label),
+        "loss_cosine": _cosine(loss, _gradient(model, t, image, lambda logits: _margin(logits, first, label))),
+        "quantised": _quantised(model, t, image),
         "truncation_cosine": _truncation(model, t, image, loss, label),
     }
 
@@ -119,12 +125,11 @@ def _gradient(model: TemporalClassifier, t: int, image: Tensor, loss: Callable[[
 
 def _disagreement(model: TemporalClassifier, t: int, image: Tensor, label: Tensor) -> float:
     with torch.no_grad():
-        logits = model(image, timesteps=t)[-1]
-        others = logits.index_fill(1, label, -torch.inf).argmax(-1)
-        change = CHANGE * float(logits.max() - logits.min())
+        clean = model(image, timesteps=t)[-1]
+        change = CHANGE * float(clean.max() - clean.min())
 
     def margin(logits: Tensor) -> Tensor:
-        return (logits[0, others] - logits[0, label]).squeeze()
+        return _margin(logits, clean, label)
 
     gradient = _gradient(model, t, image, margin)
     first = _gradient(model, 0, image, margin)
@@ -150,7 +155,26 @@ def _truncation(model: TemporalClassifier, t: int, image: Tensor, gradient: Tens
     other = "truncated" if model.gradient == "exact" else "exact"
     with model.differentiated(other):
         there = _gradient(model, t, image, lambda logits: F.cross_entropy(logits, label))
-    return float(F.cosine_similarity(gradient.flatten().double(), there.flatten().double(), dim=0, eps=1e-30))
+    return _cosine(gradient, there)
+
+
+def _margin(logits: Tensor, clean: Tensor, label: Tensor) -> Tensor:
+    """The largest other logit of the clean image, minus the label's."""
+    others = clean.index_fill(1, label, -torch.inf).argmax(-1)
+    return (logits[0, others] - logits[0, label]).squeeze()
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return float(F.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0, eps=1e-30))
+
+
+def _quantised(model: TemporalClassifier, t: int, image: Tensor) -> bool:
+    """Whether two images that differ everywhere, by a step that no rounding to eight bits would keep, look the same."""
+    step = QUANTUM * torch.ones_like(image)
+    with torch.no_grad():
+        ahead = model((image * (1 - 2 * QUANTUM) + QUANTUM + step).clamp(0, 1), timesteps=t)[-1]
+        there = model((image * (1 - 2 * QUANTUM) + QUANTUM).clamp(0, 1), timesteps=t)[-1]
+    return bool(torch.equal(ahead, there))
 
 
 @contextmanager

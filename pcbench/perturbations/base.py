@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -59,10 +60,13 @@ class Perturbation(ABC):
         shared: True when the result does not depend on the model.
         on_device: True when `on_uint8` is fast on an accelerator, so that it runs there, beside the model, instead of
             in worker processes.
+        wanted_at_once: how many images `on_float` is best given at once; None when it is the same to it. It does not
+            decide results. (Attacks drop images that are done, and take up others in their place.)
     """
 
     shared = True
     on_device = False
+    wanted_at_once: ClassVar[int | None] = None
 
     def __init__(self, condition: Condition) -> None:
         self.condition = condition

@@ -1,7 +1,7 @@
 """The kind `noise-control`: random noise of the norm of an attack, the least that an attack has to beat."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -12,7 +12,7 @@ from pcbench.errors import UserError
 from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.attack import parse_epsilon
-from pcbench.perturbations.attacks.norms import check_epsilon, distance, project
+from pcbench.perturbations.attacks.ball import check_epsilon, distance, project, spread
 from pcbench.perturbations.base import KINDS, Context, Perturbation, Perturbed
 from pcbench.randomness import torch_generator
 from pcbench.tables import Table
@@ -46,7 +46,7 @@ class NoiseControl(Perturbation):
 
     @classmethod
     def conditions(cls, suite: str, table: Mapping[str, object]) -> list[Condition]:
-        """One condition for each noise and epsilon, "noise-uniform-linf" and so on."""
+        """One condition for each noise and epsilon; params: noise, norm."""
         read = NoiseControlTable.read(suite, table)
         where = f"suite {suite}, noise control"
         found = []
@@ -57,7 +57,7 @@ class NoiseControl(Perturbation):
                 epsilon = parse_epsilon(text, where)
                 check_epsilon(epsilon, read.norm, where)
                 params = {"noise": noise, "norm": read.norm}
-                found.append(Condition("noise-control", f"noise-{noise}-{read.norm}", "noise", epsilon, params))
+                found.append(Condition("noise-control", f"noise-{noise}-{read.norm}", "noise-control", epsilon, params))
         return found
 
     @classmethod
@@ -71,52 +71,56 @@ class NoiseControl(Perturbation):
         """Add the noise."""
         noise, norm = str(self.condition.params["noise"]), str(self.condition.params["norm"])
         origin = images.clamp(0, 1)
-        rows = [
-            add_noise(image, noise, norm, self.condition.severity, torch_generator(context.seed, name, noise, norm))
-            for image, name in zip(origin.cpu(), context.ids, strict=True)
-        ]
-        result = torch.stack(rows).to(images)
-        return Perturbed(result, {"distance": distance(result, origin, norm)})
+        generators = [torch_generator(context.seed, name, noise, norm) for name in context.ids]
+        result = add_noise(origin, noise, norm, self.condition.severity, generators)
+        return Perturbed(result.to(images), {"distance": distance(result, origin, norm)})
 
 
-def add_noise(image: Tensor, noise: str, norm: str, epsilon: float, generator: torch.Generator) -> Tensor:
-    """One image with noise whose norm, after clipping, is epsilon (for "l0", and pixels in "l2", the largest below).
+def add_noise(
+    images: Tensor, noise: str, norm: str, epsilon: float, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Images with noise whose norm, after clipping, is epsilon (for "l0", and pixels in "l2", the largest below).
 
     Args:
-        image: (C, H, W) in [0, 1], on the CPU.
+        images: (B, C, H, W) in [0, 1].
         noise: "uniform", "gaussian" or "salt-and-pepper".
         norm: "linf", "l2" or "l0".
         epsilon: size of the noise.
-        generator: where its random numbers come from.
+        generators: B, on the CPU, where each image's random numbers come from.
     """
     if norm == "l0" or (norm == "l2" and noise == "salt-and-pepper"):
-        return _pixels(image, norm, epsilon, generator)
+        return torch.stack([_pixels(*pair, norm, epsilon) for pair in zip(images, generators, strict=True)])
+    shape = images.shape[1:]
     if noise == "uniform":
-        move = torch.rand(image.shape, generator=generator) * 2 - 1
+        moves = [torch.rand(shape, generator=generator) * 2 - 1 for generator in generators]
     elif noise == "gaussian":
-        move = torch.randn(image.shape, generator=generator).clamp(-3, 3) / 3
+        moves = [torch.randn(shape, generator=generator).clamp(-3, 3) / 3 for generator in generators]
     else:
-        move = torch.randint(2, image.shape, generator=generator) * 2.0 - 1
-    low, high = 0.0, 2 * epsilon / _size(move, norm) + 1
-    while high < 1e6 and _size((image + high * move).clamp(0, 1) - image, norm) < epsilon:
-        high *= 4  # clipping takes some of the noise away: scale it further
+        moves = [torch.randint(2, shape, generator=generator) * 2.0 - 1 for generator in generators]
+    move = torch.stack(moves).to(images)
+
+    def moved(scale: Tensor) -> Tensor:
+        return (images + spread(scale).to(images) * move).clamp(0, 1)
+
+    low = torch.zeros(len(images), dtype=torch.float64, device=images.device)
+    high = 2 * epsilon / distance(move, torch.zeros_like(move), norm).double() + 1
+    for _ in range(10):  # clipping takes some of the noise away: scale it further
+        short = distance(moved(high), images, norm) < epsilon
+        if not bool(short.any()):
+            break
+        high = torch.where(short, 4 * high, high)
     for _ in range(40):
         middle = (low + high) / 2
-        inside = _size((image + middle * move).clamp(0, 1) - image, norm) <= epsilon
-        low, high = (middle, high) if inside else (low, middle)
-    found = (image + low * move).clamp(0, 1)
-    return project(found[None], image[None], epsilon, norm)[0]
+        inside = distance(moved(middle), images, norm) <= epsilon
+        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+    return project(moved(low), images, epsilon, norm)
 
 
-def _size(move: Tensor, norm: str) -> float:
-    return float(move.abs().max() if norm == "linf" else move.double().square().sum().sqrt())
-
-
-def _pixels(image: Tensor, norm: str, epsilon: float, generator: torch.Generator) -> Tensor:
+def _pixels(image: Tensor, generator: torch.Generator, norm: str, epsilon: float) -> Tensor:
     """Pixels set to black or white, in random order, as many as epsilon allows."""
     count = math.prod(image.shape[1:])
-    order = torch.randperm(count, generator=generator)
-    value = torch.randint(2, (count,), generator=generator).to(image.dtype)
+    order = torch.randperm(count, generator=generator).to(image.device)
+    value = torch.randint(2, (count,), generator=generator).to(image)
     if norm == "l0":
         kept = int(epsilon * count)
     else:

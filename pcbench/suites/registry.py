@@ -105,11 +105,11 @@ def read_suite(path: Path) -> Suite:
     except ValidationError as error:
         raise UserError(f"suite file {path.name}: {first_problem(error, list(SuiteFile.model_fields))}") from None
     conditions = [condition for table in read.perturbations for condition in _conditions(read.name, table)]
-    seen: set[tuple[str, float]] = set()
+    seen: set[Condition] = set()
     for condition in conditions:
-        if (condition.perturbation, condition.severity) in seen:
+        if condition in seen:
             raise UserError(f"suite {read.name} has {condition.perturbation} at {condition.severity:g} twice")
-        seen.add((condition.perturbation, condition.severity))
+        seen.add(condition)
     return Suite(read.name, read.version, read.description, read.measure, read.timesteps, conditions)
 
 

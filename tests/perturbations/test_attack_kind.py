@@ -7,22 +7,25 @@ import torch
 from tiny_network import TIMESTEPS, Tiny, attack, context, network, task
 from torch import Tensor
 
-from pcbench.analysis.attacks import ROLES, read_name
 from pcbench.errors import UserError
+from pcbench.keys import Condition
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.loading import load_model
-from pcbench.perturbations.attack import AttackImages, _settle_source
+from pcbench.perturbations.attack import AttackImages, _NotForThisModelError, _settle_source
 from pcbench.perturbations.attack_probe import AttackProbe
-from pcbench.perturbations.attacks.attack import ATTACKS
 from pcbench.suites.registry import load_suite
 
 SMALL = Preprocessing((8, 8), (0.5,) * 3, (0.25,) * 3)
 
 
-def planned(model: TemporalClassifier, timesteps: int = TIMESTEPS, **table: object) -> list[tuple[str, float]]:
+def settled(model: TemporalClassifier, timesteps: int = TIMESTEPS, **table: object) -> list[Condition]:
     conditions = AttackImages.conditions("test", {"kind": "attack", "epsilons": [0.1], **table})
-    settled = [one for condition in conditions for one in AttackImages.for_model(condition, model, timesteps)]
-    return [(one.perturbation, one.severity) for one in settled]
+    return [one for condition in conditions for one in AttackImages.for_model(condition, model, timesteps)]
+
+
+def planned(model: TemporalClassifier, timesteps: int = TIMESTEPS, **table: object) -> list[tuple[str, int, float]]:
+    found = settled(model, timesteps, **table)
+    return [(str(one.params["readout"]), int(one.params["at"]), one.severity) for one in found]
 
 
 def feedforward(classes: int = 5) -> FeedforwardClassifier:
@@ -31,65 +34,101 @@ def feedforward(classes: int = 5) -> FeedforwardClassifier:
 
 
 def test_one_condition_for_each_epsilon_and_timestep() -> None:
-    found = planned(network(), attack="pgd-linf", epsilons=["8/255", 0.5], at=[0, "T"])
-    assert found == [("pgd-linf@t0", 8 / 255), ("pgd-linf@t3", 8 / 255), ("pgd-linf@t0", 0.5), ("pgd-linf@t3", 0.5)]
+    found = planned(network(), attack="pgd", epsilons=["8/255", 0.5], at=[0, "T"])
+    assert found == [("timestep", t, epsilon) for epsilon in (8 / 255, 0.5) for t in (0, 3)]
 
 
 @pytest.mark.parametrize(
-    ("at", "names"),
+    ("at", "readouts"),
     [
-        ("all", ["t0", "t1", "t2", "t3", "t4", "t5"]),
-        ("T", ["t5"]),
-        ("T/2", ["t2"]),
-        ("mean", ["mean"]),
-        ("worst", ["worst"]),
-        (4, ["t4"]),
+        ("all", [("timestep", t) for t in range(6)]),
+        ("T", [("timestep", 5)]),
+        ("T/2", [("timestep", 2)]),
+        ("mean", [("mean", 5)]),
+        ("worst", [("worst", 5)]),
+        ("sum", [("sum", 5)]),
+        (4, [("timestep", 4)]),
     ],
 )
-def test_timesteps_are_settled_when_the_last_is_known(at: str | int, names: list[str]) -> None:
-    assert [name for name, _ in planned(network(), 5, attack="fgsm", at=[at])] == [f"fgsm@{name}" for name in names]
+def test_timesteps_are_settled_when_the_last_is_known(at: str | int, readouts: list[tuple[str, int]]) -> None:
+    assert [(name, t) for name, t, _ in planned(network(), 5, attack="fgsm", at=[at])] == readouts
 
 
-@pytest.mark.parametrize("at", ["all", "T", 4, "mean", "worst"])
+@pytest.mark.parametrize("at", ["all", "T", 4, "mean", "worst", "sum"])
 def test_every_timestep_of_a_feedforward_network_is_zero(at: str | int) -> None:
-    assert planned(feedforward(), 0, attack="fgsm", at=[at]) == [("fgsm@t0", 0.1)]
+    assert planned(feedforward(), 0, attack="fgsm", at=[at]) == [("timestep", 0, 0.1)]
 
 
-def test_names_carry_norm_variant_and_attack_and_can_be_read_back() -> None:
-    ((name, _),) = planned(network(), attack="apgd-ce", norm="l2", variant="double")
-    assert name == "apgd-ce-l2+double@t3"
-    for entry_name, entry in ATTACKS:
-        for norm in entry.norms:
-            ((name, _),) = planned(network(), attack=entry_name, norm=norm, epsilons=[0.5])
-            read = read_name(name)
-            assert (read.attack, read.norm, read.role) == (entry_name, norm, entry.role)
-    assert set(ROLES) == {name for name, entry in ATTACKS if entry.role != "white-box"}
+def test_what_decides_an_attack_is_typed_and_its_name_is_for_people() -> None:
+    (condition,) = settled(network(), attack="pgd", norm="l2", loss="ce", options={"steps": 3}, role="converged")
+    assert (condition.kind, condition.perturbation, condition.group) == ("attack", "pgd", "attack")
+    params = dict(condition.params)
+    assert params == {
+        "attack": "pgd",
+        "norm": "l2",
+        "loss": "ce",
+        "readout": "timestep",
+        "at": 3,
+        "objective": "readout",
+        "gradient": "exact",
+        "source": "",
+        "source_weights": "",
+        "knowledge": "white-box",
+        "role": "converged",
+        "judged": "aimed",
+        "options": {
+            "steps": 3,
+            "restarts": 1,
+            "targets": 0,
+            "relative_step": 0.0,
+            "momentum": 0.75,
+            "random_start": True,
+        },
+        "target": None,
+        "target_offset": None,
+        "samples": 0,
+        "share": 1.0,
+        "correct_through": None,
+    }
+    (loss, other) = (settled(network(), attack="pgd", loss=name)[0] for name in ("margin", "ce"))
+    assert loss.digest != other.digest, "two conditions of one name are two conditions"
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"attack": "pgd"}, "no attack 'pgd'; did you mean"),
+        ({"attack": "pdg"}, "no attack 'pdg'; did you mean pgd?"),
         ({"attack": "fgsm", "epsilons": [-0.1]}, "epsilon is -0.1"),
         ({"attack": "fgsm", "epsilons": ["9/8"]}, "epsilon is 1.125; images are in [0, 1]"),
-        ({"attack": "pgd-l2", "epsilons": [14.0]}, "from 0 to 13.8564"),
+        ({"attack": "pgd", "norm": "l2", "epsilons": [14.0]}, "from 0 to 13.8564"),
         ({"attack": "fgsm", "epsilons": ["1/0"]}, "neither a number nor a fraction"),
         ({"attack": "fgsm", "epsilons": []}, "epsilons"),
         ({"attack": "fgsm", "at": [-1]}, "attack timestep -1"),
         ({"attack": "fgsm", "at": [4]}, "the run ends at t = 3"),
         ({"attack": "fgsm", "at": ["last"]}, "known: timesteps (0, 1, ...), T, T/2"),
-        ({"attack": "fgsm", "norm": "l1"}, "fgsm has no norm 'l1'; it has linf, l2"),
+        ({"attack": "fgsm", "norm": "l1"}, "no norm 'l1'; it has linf, l2"),
         ({"attack": "fgsm", "target": 5}, "target class 5 is out of range; classes are 0 to 4"),
         ({"attack": "fgsm", "target_offset": 10}, "target_offset 10 is the label itself"),
         ({"attack": "fgsm", "target": 1, "target_offset": 1}, "not both"),
-        ({"attack": "apgd-ce", "target": 1}, "apgd-ce cannot aim at a class"),
-        ({"attack": "pgd-linf", "options": {"step": 3}}, "no option 'step'; did you mean steps"),
-        ({"attack": "pgd-linf", "options": {"steps": -3}}, "must not be negative"),
-        ({"attack": "pgd-linf", "options": {"steps": 2.5}}, "steps is 2.5"),
-        ({"attack": "pgd-linf", "epsilon": 1}, "no key 'epsilon'; did you mean epsilons"),
-        ({"attack": "pgd-linf", "correct_through": 9}, "the run ends at t = 3"),
-        ({"attack": "pgd-linf", "source": "pvgg61"}, "did you mean pvgg16"),
-        ({"attack": "pixle", "epsilons": [0.01]}, "less than one pixel for each of its 10 restarts"),
+        ({"attack": "apgd-t", "target": 1}, "apgd-t cannot aim at a class"),
+        ({"attack": "pgd", "options": {"step": 3}}, "no option 'step'; did you mean steps"),
+        ({"attack": "pgd", "options": {"steps": -3}}, "must not be negative"),
+        ({"attack": "pgd", "options": {"steps": 2.5}}, "steps is 2.5"),
+        ({"attack": "pgd", "epsilon": 1}, "no key 'epsilon'; did you mean epsilons"),
+        ({"attack": "pgd", "correct_through": 9}, "the run ends at t = 3"),
+        ({"attack": "pgd", "source": "pvgg61"}, "did you mean pvgg16"),
+        ({"attack": "pgd", "loss": "mse"}, "no loss 'mse'; it has margin, ce, dlr"),
+        ({"attack": "autoattack", "loss": "ce"}, "it climbs a loss of its own"),
+        ({"attack": "autoattack", "options": {"version": "plsu"}}, "version is 'plsu'; did you mean plus?"),
+        ({"attack": "pgd", "gradient": "smoothed"}, "no gradient 'smoothed'; it has exact, truncated"),
+        ({"attack": "pgd", "gradient": "smoothd"}, "did you mean smoothed?"),
+        ({"attack": "pgd", "gradient": "last-2"}, "no gradient 'last-2'; it has exact, truncated"),
+        ({"attack": "pgd", "objective": "states"}, "objective 'states' needs representations"),
+        ({"attack": "square", "objective": "timesteps"}, "is for attacks of our own that take gradients"),
+        ({"attack": "torchattack:PGD"}, "no library of attacks 'torchattack'; did you mean torchattacks?"),
+        ({"attack": "torchattacks:PDG"}, "torchattacks has no attack 'PDG'; did you mean PGD"),
+        ({"attack": "foolbox:LinfPDG"}, "foolbox has no attack 'LinfPDG'; did you mean LinfPGD"),
+        ({"attack": "torchattacks:PGD", "options": {"step": 3}}, "has no option 'step'; did you mean steps"),
     ],
 )
 def test_bad_tables_are_refused_in_one_line(table: dict[str, object], message: str) -> None:
@@ -111,9 +150,9 @@ def test_a_model_without_gradients_is_refused_for_gradient_attacks_alone() -> No
             return x.detach().flatten(1)[:, :5].expand(timesteps + 1, -1, -1)
 
     model = Blind(5, SMALL, 2).eval()
-    with pytest.raises(UserError, match="gives no gradients; attacks that need none: boundary"):
-        planned(model, attack="pgd-linf")
-    assert planned(model, attack="square") == [("square@t3", 0.1)]
+    with pytest.raises(UserError, match="gives no gradients; attacks that need none: square"):
+        planned(model, attack="pgd")
+    assert planned(model, attack="square") == [("timestep", 3, 0.1)]
 
 
 def test_the_run_chooses_the_gradient_and_a_comparison_keeps_its_own() -> None:
@@ -127,24 +166,23 @@ def test_the_run_chooses_the_gradient_and_a_comparison_keeps_its_own() -> None:
     with pytest.raises(UserError, match="no gradient 'truncated'; it has exact"):
         AttackImages.for_model(condition, Exact().eval(), 3)
     assert AttackImages.for_model(condition, feedforward(), 0)
-    (comparison,) = AttackImages.conditions("test", {**table, "gradient": "truncated"})
+    (comparison,) = AttackImages.conditions("test", {**table, "gradient": "truncated", "role": "comparison"})
     assert AttackImages.for_model(comparison, Exact().eval(), 3) == []
 
 
 def test_a_truncated_run_has_the_exact_gradient_as_its_comparison() -> None:
-    table: dict[str, object] = {"kind": "attack", "attack": "fgsm", "epsilons": [0.1], "variant": "truncated"}
+    table: dict[str, object] = {"kind": "attack", "attack": "fgsm", "epsilons": [0.1], "role": "comparison"}
     (planned,) = AttackImages.conditions("test", {**table, "gradient": "truncated"})
     planned.params["attack_gradient"] = "truncated"  # type: ignore[index]
     (condition,) = AttackImages.for_model(planned, network(), 3)
-    assert condition.perturbation == "fgsm+exact@t3"
     assert condition.params["gradient"] == "exact"
     assert AttackImages.for_model(planned, feedforward(), 0) == []
 
 
 def test_truncated_and_exact_gradients_give_different_attacks() -> None:
     images, labels = task(24, seed=3)
-    exact = attack(network(), images, labels, attack="pgd-linf", epsilons=[0.03])
-    truncated = attack(network(), images, labels, attack="pgd-linf", epsilons=[0.03], gradient="truncated")
+    exact = attack(network(), images, labels, attack="pgd", epsilons=[0.03])
+    truncated = attack(network(), images, labels, attack="pgd", epsilons=[0.03], gradient="truncated")
     assert not torch.equal(exact.images, truncated.images)
     assert int(exact.columns["success"].sum()) >= int(truncated.columns["success"].sum())
 
@@ -166,13 +204,25 @@ def test_only_images_that_stay_correct_are_attacked_when_asked() -> None:
         assert torch.equal(found.columns["attacked"], (network()(images).argmax(-1) == labels).all(0))
 
 
+def test_correct_through_zero_is_the_feedforward_pass_and_not_the_last_timestep() -> None:
+    images, labels = task(200, seed=11)
+    found = attack(network(), images, labels, attack="fgsm", epsilons=[0.01], at=[3], correct_through=0)
+    with torch.no_grad():
+        right = network()(images).argmax(-1) == labels
+    assert torch.equal(found.columns["attacked"], right[0])
+    assert not torch.equal(right[0], right.all(0))
+
+
 def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
     other = Tiny()
     other.load_state_dict(network().state_dict())
     other.eval().requires_grad_(False)
     with torch.no_grad():
         other.head.weight.mul_(-1)
-    monkeypatch.setattr("pcbench.perturbations.attack._settle_source", lambda name, model, where: (name, "tag"))
+    monkeypatch.setattr(
+        "pcbench.perturbations.attack._settle_source",
+        lambda params, model, where: {"source": params["source"], "source_weights": "tag"},
+    )
     known = {("other", "tag", "cpu"): other}
     monkeypatch.setattr("pcbench.models.loading.load_model", lambda name, weights, device: known[name, weights, device])
     images, labels = task(24, seed=3)
@@ -180,7 +230,7 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
     with torch.no_grad():
         seen = (network()(images).argmax(-1) == labels).any(0)
     assert torch.equal(found.columns["attacked"], seen)
-    own = attack(other, images, labels, attack="fgsm", epsilons=[0.03], at=[1])
+    own = attack(other, images, labels, attack="fgsm", epsilons=[0.03], at=[1], judged="everywhere")
     both = own.columns["attacked"] & seen
     assert torch.equal(found.images[both], own.images[both])
 
@@ -198,13 +248,23 @@ def test_a_baseline_has_the_model_s_weights_or_those_at_hand(
     name: str, weights: str, expected: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
-    assert _settle_source("baseline", load_model(name, weights), "here") == expected
+    found = _settle_source({"source": "baseline"}, load_model(name, weights), "here")
+    assert (found["source"], found["source_weights"]) == expected
+
+
+def test_a_transfer_is_never_from_the_network_itself() -> None:
+    model = load_model("vgg16-cifar")
+    for source in ("baseline", "vgg16-cifar"):
+        with pytest.raises(_NotForThisModelError):
+            _settle_source({"source": source, "attack_source": ""}, model, "here")
+    assert settled(model, 0, attack="fgsm", source="baseline") == []
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "adversarial",
+        "adversarial-dynamics",
         "adversarial-thorough",
         "adversarial-cifar10-linf",
         "adversarial-cifar10-l2",
@@ -225,8 +285,8 @@ def test_the_papers_protocol_is_as_published() -> None:
     assert sorted({condition.severity for condition in attacks}) == [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     assert {condition.params["at"] for condition in attacks} == {0, 2, 4, 6, 8}
     params = attacks[0].params
-    assert params["options"] == {"steps": 100, "relative_step": 0.025, "random_start": True}
-    assert (params["attack"], params["norm"], params["target_offset"]) == ("bim", "linf", 800)
+    assert params["options"] == {"steps": 100, "relative_step": 0.025, "momentum": 0.0, "random_start": True}
+    assert (params["attack"], params["norm"], params["loss"], params["target_offset"]) == ("bim", "linf", "ce", 800)
     assert params["correct_through"] == 9
 
 

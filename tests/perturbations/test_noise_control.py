@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny_network import context, network, task
 
 from pcbench.errors import UserError
-from pcbench.perturbations.attacks.norms import distance, project
+from pcbench.perturbations.attacks.ball import distance, project
 from pcbench.perturbations.noise_control import NoiseControl, add_noise
 
 CASES = [(noise, norm) for noise in ("uniform", "gaussian", "salt-and-pepper") for norm in ("linf", "l2")]
@@ -17,8 +17,10 @@ CASES = [(noise, norm) for noise in ("uniform", "gaussian", "salt-and-pepper") f
 @given(epsilon=st.floats(0.01, 0.4), seed=st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
 def test_noise_has_the_norm_it_is_asked_for_after_clipping(noise: str, norm: str, epsilon: float, seed: int) -> None:
-    image = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    found = add_noise(image, noise, norm, epsilon, torch.Generator().manual_seed(seed))
+    images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    image = images[0]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(2)]
+    found = add_noise(images, noise, norm, epsilon, generators)[0]
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1
     size = float(distance(found[None], image[None], norm))

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pcbench.models.base import Preprocessing, TemporalClassifier
+from pcbench.models.base import Preprocessing, TemporalClassifier, last_steps
 from pcbench.models.folding import fold_batch_norms
 from pcbench.models.predictive.network import PredictiveNet
 
@@ -19,7 +20,8 @@ class PredictiveClassifier(TemporalClassifier):
     """
 
     has_representations: ClassVar[bool] = True
-    gradients: ClassVar[tuple[str, ...]] = ("exact", "truncated")
+    gradients: tuple[str, ...] = ("exact", "truncated")
+    cuts_gradients: ClassVar[bool] = True
 
     def __init__(self, network: PredictiveNet, num_classes: int, preprocessing: Preprocessing, timesteps: int) -> None:
         super().__init__(num_classes, preprocessing, timesteps)
@@ -34,10 +36,16 @@ class PredictiveClassifier(TemporalClassifier):
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         """See TemporalClassifier."""
         gradient = "truncated" if self.gradient == "truncated" else "exact"
-        logits: Tensor = self.network(x, timesteps, gradient=gradient, checkpointing=self.checkpointing)
-        return logits
+        last = last_steps(self.gradient)
+        steps = self.network.unroll(x, timesteps, gradient=gradient, checkpointing=self.checkpointing, last=last)
+        return torch.stack([step.logits for step in steps])
 
     def representations(self, images: Tensor, timesteps: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """See TemporalClassifier."""
-        for step in self.network.unroll(self.normalise(images), timesteps):
+        last = last_steps(self.gradient)
+        gradient = "truncated" if self.gradient == "truncated" else "exact"
+        x = self.normalise(images)
+        for step in self.network.unroll(
+            x, timesteps, gradient=gradient, checkpointing=self.checkpointing, last=last
+        ):
             yield step.logits, step.representations

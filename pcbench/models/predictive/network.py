@@ -153,6 +153,7 @@ class PredictiveNet(Holder):
         gradient: Gradient = "exact",
         checkpointing: bool = False,
         observer: Observer | None = None,
+        last: int | None = None,
     ) -> Iterator[Step]:
         """The timesteps t = 0..T, one after the other.
 
@@ -162,6 +163,7 @@ class PredictiveNet(Holder):
             gradient: "exact", or "truncated": g_n is a constant to autograd, as in published code.
             checkpointing: recompute each timestep in the backward pass instead of storing it.
             observer: told about every update, see `Observer`.
+            last: let gradients through the last so many updates alone: the state before them is a constant to autograd.
 
         Raises:
             UserError: T < 0, or x has the wrong rank or number of channels, or a size that a predictor cannot meet.
@@ -181,6 +183,8 @@ class PredictiveNet(Holder):
                 )
             else:
                 logits, representations = self._sweep(values, state, observer)
+            if last is not None and t <= timesteps - last:
+                representations = [e.detach() for e in representations]
             state = State(self._pcoders(), x, representations, self.scaling, gradient)
             yield Step(t, logits, state)
 

@@ -1,50 +1,17 @@
-"""What an attack is: one literal with the function that runs it, and what it is given."""
+"""What an attack is: one literal with what it needs, what it can be told, and how it runs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
-
 from pcbench.errors import UserError, did_you_mean
-from pcbench.perturbations.attacks.victim import Victim
+from pcbench.perturbations.attacks.engine import Found, Method, Plan, run
 from pcbench.registry import Registry
 
 Norm = Literal["linf", "l2", "l0"]
-Role = Literal["white-box", "single-step", "gradient-free", "hard-label"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What an attack is given.
-
-    Attributes:
-        victim: the classifier to fool, images -> (B, classes); its labels are those of the images.
-        images: (B, C, H, W) in [0, 1]. B is 1 unless the attack is `batched`.
-        labels: (B,) int64.
-        targets: (B,) int64, the classes to reach, or None for an untargeted attack.
-        norm: in which the perturbation is measured.
-        epsilon: its largest value.
-        options: the attack's options, defaults filled in.
-        keys: B keys (integers) for random numbers, one for each image.
-    """
-
-    victim: Victim
-    images: Tensor
-    labels: Tensor
-    targets: Tensor | None
-    norm: str
-    epsilon: float
-    options: Mapping[str, object]
-    keys: list[int]
-
-    def integer(self, option: str) -> int:
-        """The value of an option that is a whole number."""
-        return int(str(self.options[option]))
-
-    def number(self, option: str) -> float:
-        """The value of an option that is a number."""
-        return float(str(self.options[option]))
+Knowledge = Literal["white-box", "single-step", "gradient-free", "hard-label"]
+Option = int | float | bool | str
+Options = Mapping[str, Option]
 
 
 @dataclass(frozen=True)
@@ -54,59 +21,79 @@ class Attack:
     Attributes:
         name: what users type.
         description: one line.
-        library: which package runs it.
-        role: what it needs to know of the network, for the believability report.
+        run: attacks the images of a plan with some options.
         norms: it can be measured in, the default first.
-        run: images of the same shape out; the caller enforces the norm and [0, 1].
+        losses: that it can climb, the default first; () where it has no choice (what it climbs is its own).
         options: names and default values of its options.
-        gradients: whether it needs the network's gradients.
-        targeted: whether it can be aimed at a class.
-        batched: whether it can take several images at once, each with random numbers of its own. Others are given one
-            image at a time, with the global random state set for it.
-        minimal: whether it looks for the smallest perturbation, so that its results lie on a boundary.
+        choices: the values of options that are texts; any where it names none.
+        knowledge: what it needs to know of the network.
+        targeted: whether it can be made to aim at one class.
         classes: the smallest number of classes that it needs.
+        ours: whether it runs on the engine; others take one image at a time, from a library.
         refuses: why it cannot work at an epsilon, on images of a size (C, H, W), with some options; None when it can.
     """
 
     name: str
     description: str
-    library: str
-    role: Role
-    norms: tuple[Norm, ...]
-    run: Callable[[Problem], Tensor]
-    options: Mapping[str, object] = field(default_factory=dict)
-    gradients: bool = True
+    run: Callable[[Plan, Options], Found]
+    norms: tuple[Norm, ...] = ("linf", "l2")
+    losses: tuple[str, ...] = ()
+    options: Options = field(default_factory=dict)
+    choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    knowledge: Knowledge = "white-box"
     targeted: bool = False
-    batched: bool = False
-    minimal: bool = False
     classes: int = 2
-    refuses: Callable[[float, tuple[int, int, int], Mapping[str, object]], str | None] = lambda *_: None
+    ours: bool = True
+    refuses: Callable[[float, tuple[int, int, int], Options], str | None] = lambda *_: None
 
-    def with_options(self, given: Mapping[str, object]) -> dict[str, object]:
+    @property
+    def gradients(self) -> bool:
+        """Whether it needs the network's gradients."""
+        return self.knowledge in ("white-box", "single-step")
+
+    def with_options(self, given: Mapping[str, object]) -> dict[str, Option]:
         """The options, the given ones before the defaults.
 
         Raises:
             UserError: an unknown option, or a value of another kind than the default's.
         """
+        checked: dict[str, Option] = dict(self.options)
         for name, value in given.items():
             if name not in self.options:
                 raise UserError(f"attack {self.name} has no option {name!r}; {did_you_mean(name, self.options)}")
-            default = self.options[name]
-            numeric = isinstance(value, int | float) and not isinstance(value, bool)
-            if isinstance(default, bool):
-                wrong = not isinstance(value, bool)
-            elif isinstance(default, int):
-                wrong = not numeric or value != int(value)  # type: ignore[call-overload]  # numeric says it is a number
-            else:
-                wrong = not numeric
-            if wrong:
-                raise UserError(
-                    f"attack {self.name}: {name} is {value!r}; like the default, {default!r}, it is a "
-                    f"{'truth value' if isinstance(default, bool) else 'number'}"
-                )
-            if numeric and not isinstance(default, bool) and float(str(value)) < 0:
-                raise UserError(f"attack {self.name}: {name} is {value}; it must not be negative")
-        return {**self.options, **given}
+            checked[name] = self._checked(name, value)
+        return checked
+
+    def _checked(self, name: str, value: object) -> Option:
+        default = self.options[name]
+        if isinstance(default, str):
+            if name in self.choices and value not in self.choices[name]:
+                known = did_you_mean(str(value), self.choices[name])
+                raise UserError(f"attack {self.name}: {name} is {value!r}; {known}")
+            return str(value)
+        if isinstance(default, bool):
+            if not isinstance(value, bool):
+                raise self._other_kind(name, value, "truth value")
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._other_kind(name, value, "number")
+        if value < 0:
+            raise UserError(f"attack {self.name}: {name} is {value}; it must not be negative")
+        if not isinstance(default, int):
+            return float(value)
+        if value != int(value):
+            raise self._other_kind(name, value, "whole number")
+        return int(value)
+
+    def _other_kind(self, name: str, value: object, kind: str) -> UserError:
+        return UserError(
+            f"attack {self.name}: {name} is {value!r}; like the default, {self.options[name]!r}, it is a {kind}"
+        )
+
+
+def engine(make: Callable[[Options], Method]) -> Callable[[Plan, Options], Found]:
+    """The `run` of an attack that is one method of the engine."""
+    return lambda plan, options: run(make(options), plan)
 
 
 ATTACKS = Registry[Attack]("attack", package="pcbench.perturbations.attacks")

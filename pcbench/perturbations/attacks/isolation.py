@@ -2,18 +2,20 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
 from torch import nn
+
+from pcbench.models.vgg import ImplicitNormConv2d
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Within the context the model is in eval mode and its parameters take no gradients; afterwards as before.
 
-    Gradients with respect to images can be taken in it, also when the caller is in inference mode.
+    What follows from parameters alone is computed once. Gradients with respect to images can be taken in it, also when the caller is in inference mode.
     """
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
@@ -21,7 +23,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
         model.eval()
         for parameter, _ in wants:
             parameter.requires_grad_(False)
-        with torch.inference_mode(False), torch.enable_grad():
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            for module in model.modules():
+                if isinstance(module, ImplicitNormConv2d):
+                    stack.enter_context(module.held())
             yield
     finally:
         for module, training in modes:

@@ -59,4 +59,16 @@ def wants_checkpointing(model: TemporalClassifier, size: tuple[int, ...], timest
     """Whether a gradient for so many images at once would take more than `SHARE` of the memory that is free."""
     if timesteps == 0 or not model.has_dynamics:
         return False
-    return needed(model, size, timesteps) * images > SHARE * free(model.mean.device)
+    try:
+        return needed(model, size, timesteps) * images > SHARE * free(model.mean.device)
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):  # not even what it takes to measure it
+            return True
+        raise
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # the CPU's allocator

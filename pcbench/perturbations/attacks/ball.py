@@ -1,6 +1,10 @@
-"""Distances between images, and the ball that a perturbation must stay in."""
+"""The ball around an image that a perturbation must stay in: distances, projections, steps and random starts.
+
+Everything is image by image: row i of a result depends on row i of the arguments alone.
+"""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -28,15 +32,6 @@ def distance(images: Tensor, others: Tensor, norm: str) -> Tensor:
     return (difference != 0).any(1).double().mean(1).float()
 
 
-def overshoot(images: Tensor, origin: Tensor) -> Tensor:
-    """The images, a hundredth further from their origin.
-
-    Attacks that look for the smallest perturbation end on the boundary between two classes, where rounding decides the
-    answer, and so the size of the batch.
-    """
-    return origin + 1.01 * (images - origin)
-
-
 def project(images: Tensor, origin: Tensor, epsilon: float, norm: str) -> Tensor:
     """The images, moved towards their origin until they are within epsilon of it and in [0, 1].
 
@@ -58,6 +53,43 @@ def project(images: Tensor, origin: Tensor, epsilon: float, norm: str) -> Tensor
         scale = (epsilon / far.clamp_min(1e-12)).clamp_max(1).view(-1, 1, 1, 1)
         return (origin + scale * (inside - origin)).clamp(0, 1)
     return torch.where((far > epsilon * (1 + 1e-6)).view(-1, 1, 1, 1), origin, inside)
+
+
+def spread(values: Tensor) -> Tensor:
+    """One number a row, (B,), in a shape that multiplies images (B, C, H, W)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """The move of length 1 in the norm that raises a linear function fastest; zero where the gradient is.
+
+    Args:
+        gradient: (B, C, H, W).
+        norm: "linf" (its sign) or "l2" (its direction).
+    """
+    if norm == "linf":
+        return gradient.sign()
+    length = gradient.flatten(1).norm(dim=1)
+    return gradient / spread(length.clamp_min(torch.finfo(gradient.dtype).tiny))
+
+
+def random_moves(images: Tensor, norm: str, generators: Sequence[torch.Generator]) -> Tensor:
+    """Moves drawn uniformly from the unit ball, one of each generator.
+
+    Args:
+        images: (B, C, H, W); gives shape, device and dtype.
+        norm: "linf" or "l2" (a direction of the normal distribution, a radius r of density r^(n - 1)).
+        generators: B, on the CPU.
+    """
+    shape, count = images.shape[1:], math.prod(images.shape[1:])
+    moves = []
+    for generator in generators:
+        if norm == "linf":
+            moves.append(torch.rand(shape, generator=generator) * 2 - 1)
+        else:
+            direction = torch.randn(shape, generator=generator)
+            moves.append(direction / direction.norm() * torch.rand((), generator=generator) ** (1 / count))
+    return torch.stack(moves).to(images)
 
 
 def check_epsilon(epsilon: float, norm: str, where: str, size: tuple[int, int, int] | None = None) -> None:
