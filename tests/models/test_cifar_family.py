@@ -7,7 +7,7 @@ import torch
 
 import pcbench
 from pcbench.models.base import FeedforwardClassifier
-from pcbench.models.loading import Choice, build
+from pcbench.models.resolve import Choice, build
 from pcbench.models.predictive.classifier import PredictiveClassifier
 from pcbench.models.sources import InstalledFile
 from pcbench.models.spec import MODELS

@@ -23,7 +23,7 @@ from pcbench.harness.run import run
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.controls import Averaging, Control, Diffusion, heat_kernel, reflected
 from pcbench.models.listing import describe_model
-from pcbench.models.loading import choose, find_model, load_model
+from pcbench.models.resolve import choose, find_model, load_model
 from pcbench.models.spec import MODELS
 from pcbench.perturbations.attacks.victim import Victim
 from pcbench.randomness import torch_generator

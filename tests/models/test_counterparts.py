@@ -9,7 +9,7 @@ from pcbench.cli.app import main
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, configuration_hash, feedback_tensors, save
 from pcbench.models.listing import describe_model
-from pcbench.models.loading import choose, load_model
+from pcbench.models.resolve import choose, load_model
 from pcbench.models.predictive.classifier import PredictiveClassifier
 from pcbench.models.sources import UserFile
 from pcbench.models.spec import MODELS

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import pcbench
 from pcbench.models.base import FeedforwardClassifier, Preprocessing
 from pcbench.models.folding import fold_batch_norms
-from pcbench.models.loading import build, choose
+from pcbench.models.resolve import build, choose
 
 
 def trained(network: nn.Module) -> nn.Module:

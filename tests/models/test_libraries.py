@@ -25,7 +25,7 @@ def test_what_we_say_about_weights_is_what_timm_says() -> None:
 def test_a_network_of_our_own_imports_neither_library() -> None:
     script = """
 import sys
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 load_model("vgg16-cifar", weights="random")
 print(sorted({"timm", "torchvision"} & set(sys.modules)))
 """

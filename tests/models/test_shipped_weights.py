@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pcbench
 from pcbench.models.checkpoints import read
-from pcbench.models.loading import choose, load_model
+from pcbench.models.resolve import choose, load_model
 from pcbench.models.shipped import SHIPPED, tuned_values
 from pcbench.models.sources import sha256
 from pcbench.models.spec import MODELS

@@ -11,7 +11,7 @@ from torch import nn
 
 import pcbench
 from pcbench.errors import UserError
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 from pcbench.models.predictive.network import PredictiveNet
 from pcbench.models.spec import MODELS
 

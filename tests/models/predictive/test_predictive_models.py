@@ -12,7 +12,7 @@ from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, read, save
 from pcbench.models.listing import describe_model, list_models
-from pcbench.models.loading import choose, load_model
+from pcbench.models.resolve import choose, load_model
 from pcbench.models.predictive.build import apply_options
 from pcbench.models.predictive.config import read_config
 from pcbench.models.predictive.dynamics import term_shares
