@@ -12,7 +12,7 @@ from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, read, save
 from pcbench.models.listing import describe_model, list_models
-from pcbench.models.resolve import choose, load_model
+from pcbench.models.resolve import load_model, resolve
 from pcbench.models.predictive.build import apply_options
 from pcbench.models.predictive.config import read_config
 from pcbench.models.predictive.dynamics import term_shares
@@ -110,7 +110,7 @@ def test_feedback_weights_are_loaded_from_the_user_s_folder(tmp_path, monkeypatc
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
     name = "predify:efficientnet-lite0"
     with pytest.raises(UserError, match="predify-efficientnet-lite0-imagenet1k"):
-        choose(name)
+        resolve(name)
     random = load_model(name, "random", seed=3)
     path = tmp_path / "predify-efficientnet-lite0-imagenet1k.safetensors"
     identity = random.provenance["configuration"]
