@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pcbench.models.predictive.predify import predify as predify
     from pcbench.models.resolve import load_model as load_model
     from pcbench.perturbations.corruptions import corrupt as corrupt
+    from pcbench.perturbations.corruptions.own import corruption as corruption
     from pcbench.results.study import load_results as load_results
     from pcbench.suites.registry import list_suites as list_suites
 
@@ -25,6 +26,7 @@ _HOMES = {
     "Notice": "pcbench.errors",
     "RunConfig": "pcbench.config",
     "corrupt": "pcbench.perturbations.corruptions",
+    "corruption": "pcbench.perturbations.corruptions.own",
     "list_data": "pcbench.data.registry",
     "list_models": "pcbench.models.listing",
     "list_suites": "pcbench.suites.registry",

@@ -46,7 +46,9 @@ def test_a_plug_in_that_does_not_load_is_one_line_and_the_others_go_on(
         assert len(numbers.broken) == 5
         assert not any("\n" in line for line in numbers.broken)
     said = " | ".join(numbers.broken)
-    assert "number 'broken' does not load: number plug_in_broken:x: importing plug_in_broken fails: RuntimeError" in said
+    assert (
+        "number 'broken' does not load: number plug_in_broken:x: importing plug_in_broken fails: RuntimeError" in said
+    )
     assert "needs 'a_package_that_is_not_there', which is not installed" in said
     assert "text is of type str; it must be a builtins.int" in said
     assert "there is no module 'no_such_module'" in said

@@ -13,8 +13,8 @@ from pcbench.errors import UserError
 from pcbench.models.base import FeedforwardClassifier, Interpolation, Preprocessing, TemporalClassifier
 from pcbench.models.options import Json
 from pcbench.models.own import initialised
-from pcbench.models.sourcecode import classes_of, source_digest
 from pcbench.models.spec import ModelSpec, Weights
+from pcbench.sourcecode import classes_of, source_digest
 
 OWN = "own"
 """The tag of the weights that a user's function loads by itself."""

@@ -287,7 +287,7 @@ def _first_at_hand(spec: ModelSpec) -> Weights:
     ways = [f"--weights {first.tag} downloads them"] if downloads(first.sources.values()) else []
     if spec.counterpart is not None:
         ways.append(f"its counterpart for other images is {spec.counterpart}")
-    ways.append(f"--weights {RANDOM} runs now")
+    ways.append(f"what runs now: --weights {RANDOM}")
     raise UserError(f"{spec.name}: no weights are at hand; missing: {'; '.join(first.missing())}; {'; '.join(ways)}")
 
 

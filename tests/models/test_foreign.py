@@ -123,12 +123,24 @@ class Raises(Pooled):
 @pytest.mark.parametrize(
     ("declared", "module", "says"),
     [
-        (None, Plain(), "Plain does not say what images it takes and whose classes it knows; nothing of that is assumed"),
+        (
+            None,
+            Plain(),
+            "Plain does not say what images it takes and whose classes it knows; nothing of that is assumed",
+        ),
         (LIKE_CIFAR, WrongBatch(), r"gives \(1, 10\) for 2 images; it must give logits \(2, classes\) or \(T \+ 1, 2,"),
         (LIKE_CIFAR, Raises(), r"fails on images \(2, 3, 32, 32\): ValueError: of no use"),
-        (network(size=32, classes=7, normalises=True), Plain(), "gives 10 logits for each image; it is declared with 7"),
+        (
+            network(size=32, classes=7, normalises=True),
+            Plain(),
+            "gives 10 logits for each image; it is declared with 7",
+        ),
         (network(size=32, classes=10, normalises=True, timesteps=2), Plain(), "2 timesteps and gives one answer"),
-        (network(size=32, classes=10, normalises=True, timesteps=2), Fixed(), "gives 4 answers, of t = 0..3; declare 3"),
+        (
+            network(size=32, classes=10, normalises=True, timesteps=2),
+            Fixed(),
+            "gives 4 answers, of t = 0..3; declare 3",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(declared: network | None, module: nn.Module, says: str) -> None:
@@ -143,7 +155,7 @@ def test_random_means_random_and_leaves_the_global_generator_alone() -> None:
     first, again, other = (load_model("test_foreign:dynamic", "random", seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(2), expected)
     assert checksum(first) == checksum(again) != checksum(other)
-    with pytest.raises(UserError, match="'linear.weight' is the same whatever the seed, so it is loaded, not drawn"):
+    with pytest.raises(UserError, match=r"'linear\.weight' is the same whatever the seed, so it is loaded, not drawn"):
         load_model("test_foreign:Loaded", "random")
     with pytest.raises(UserError, match="there already, with its parameters; it has no random ones"):
         load_model(LIKE_CIFAR(Plain()), "random")
@@ -175,7 +187,10 @@ def test_editing_the_source_makes_another_network(tmp_path: Path, monkeypatch: p
 def test_options_are_typed_and_records_hold_contents_of_files(tmp_path: Path) -> None:
     found = resolve("pvgg16-cifar?pc=0.1,0.2,0.3,0.4,0.5", options={"feedforward": "0.2", "init_noise": "3"})
     assert found.options == {"pc": [0.1, 0.2, 0.3, 0.4, 0.5], "feedforward": 0.2, "init_noise": 3}
-    assert resolve("pvgg16-cifar?feedforward=0.20").options == resolve("pvgg16-cifar", options={"feedforward": 0.2}).options
+    assert (
+        resolve("pvgg16-cifar?feedforward=0.20").options
+        == resolve("pvgg16-cifar", options={"feedforward": 0.2}).options
+    )
     with pytest.raises(UserError, match="feedforward is 'x'; it is a number, or one per PCoder"):
         resolve("pvgg16-cifar?feedforward=x")
     file = tmp_path / "mine.toml"

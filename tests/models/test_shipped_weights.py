@@ -54,7 +54,7 @@ def test_shipped_values_are_those_of_their_tag() -> None:
     for path in FOLDER.glob("*.toml"):
         found = tuned_values(path.stem)
         assert found is not None
-        entries = [(spec, entry) for _, spec in MODELS for entry in spec.own_weights()]
+        entries = [(spec, entry) for _, spec in MODELS for entry in spec.weights]
         named = [(spec, entry) for spec, entry in entries if f"{spec.name}-{entry.tag}" == path.stem]
         assert [(entry.timesteps, entry.options["feedback"]) for _, entry in named] == [
             (found.timesteps, found.options["feedback"])
