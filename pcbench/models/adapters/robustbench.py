@@ -21,11 +21,14 @@ from pcbench.models.spec import ModelSpec, Weights
 
 _ITSELF = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # no normalisation
 
-# Classes, and how images are prepared, as the package's own data loaders do it.
-_SPACES = {
-    "cifar10": (10, Preprocessing((32, 32), *_ITSELF)),
-    "cifar100": (100, Preprocessing((32, 32), *_ITSELF)),
-    "imagenet": (1000, Preprocessing((224, 224), *_ITSELF, resize=256)),
+_SMALL = Preprocessing((32, 32), *_ITSELF)
+_CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
+# What the package calls the ways in which it prepares images; the others cannot be said in a Preprocessing.
+_PREPARED = {
+    None: _SMALL,
+    "Res256Crop224": Preprocessing((224, 224), *_ITSELF, resize=256),
+    "BicubicRes256Crop224": Preprocessing((224, 224), *_ITSELF, resize=256, interpolation="bicubic"),
+    "Res224": Preprocessing((224, 224), *_ITSELF, resize=224, squash=True),
 }
 
 
@@ -75,8 +78,8 @@ def robustbench_spec(rest: str, _: Mapping[str, object]) -> ModelSpec:
     """The model "robustbench:DATA/THREAT/NAME". Raises UserError: there is none, or the package is missing."""
     name = f"robustbench:{rest}"
     parts = rest.split("/")
-    if len(parts) != 3 or parts[0] not in _SPACES:
-        raise UserError(f"model {name!r}: write robustbench:DATA/THREAT/NAME; DATA is {', '.join(_SPACES)}")
+    if len(parts) != 3 or parts[0] not in _CLASSES:
+        raise UserError(f"model {name!r}: write robustbench:DATA/THREAT/NAME; DATA is {', '.join(_CLASSES)}")
     data, threat, model = parts
     known = _known(data)
     if threat not in known:
@@ -86,7 +89,10 @@ def robustbench_spec(rest: str, _: Mapping[str, object]) -> ModelSpec:
             f"robustbench has no model {model!r} for {data}, {threat}; {did_you_mean(model, known[threat])}"
         )
     file = RobustBenchFile(data, threat, model)
-    classes, preprocessing = _SPACES[data]
+    classes, how = _CLASSES[data], known[threat][model].get("preprocessing") if data == "imagenet" else None
+    if how not in _PREPARED:
+        raise UserError(f"{name} wants images prepared as {how!r}, which is not done here")
+    preprocessing = _PREPARED[how]
 
     def build(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
         if weights.sources:
