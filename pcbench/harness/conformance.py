@@ -12,7 +12,8 @@ from torch import Tensor
 from pcbench.errors import UserError
 from pcbench.harness.width import check_width
 from pcbench.models.base import TemporalClassifier
-from pcbench.models.resolve import Resolved, checksum
+from pcbench.models.checksum import checksum
+from pcbench.models.resolve import Resolved
 
 _ROUNDING = 1e-3  # by which a batch may change logits, of the largest: other kernels, other order of sums
 _BFLOAT16 = 0.5  # by which bfloat16 may, which has 8 bits

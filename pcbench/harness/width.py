@@ -1,10 +1,37 @@
-"""Whether a network's logits are for the classes that labels mean, seen on one image before a sweep begins."""
+"""Whether the networks of a run and the labels of its images are about the same classes, seen before a sweep."""
+
+from collections.abc import Sequence
 
 import torch
 
 from pcbench.data.classes import class_names
+from pcbench.data.images import ImageSet
+from pcbench.data.registry import choose_data, load_data
 from pcbench.errors import UserError
 from pcbench.models.base import TemporalClassifier
+
+
+def images_for(data: str | None, label_space: str, models: Sequence[TemporalClassifier]) -> tuple[ImageSet, str | None]:
+    """The images of a run, and a notice where something was chosen.
+
+    Args:
+        data: as the user named it; None for what is at hand.
+        label_space: whose classes the networks know; or "N classes", for networks that declare their number only.
+        models: the networks.
+
+    Raises:
+        UserError: no such data, labels of other classes, or a network with another number of logits than classes.
+    """
+    if not label_space.endswith(" classes"):
+        images, notice = choose_data(data, label_space)
+    elif data is None:
+        raise UserError(f"the model declares {label_space} and not whose; name the data: --data NAME|PATH")
+    else:
+        images = load_data(data)
+        notice = f"labels: logit i is taken for class i of {images.label_space}; the model declares {label_space} only"
+    for model in models:
+        check_width(model, images.label_space)
+    return images, notice
 
 
 def check_width(model: TemporalClassifier, label_space: str) -> None:
@@ -24,6 +51,4 @@ def check_width(model: TemporalClassifier, label_space: str) -> None:
     if len(shape) != 3 or shape[:2] != (1, 1):
         raise UserError(f"{name} gives answers {shape} for one image at t = 0; it must give (1, 1, classes)")
     if shape[2] != classes:
-        raise UserError(
-            f"{name} gives {shape[2]} logits for each image; the labels are those of {label_space}: {classes}"
-        )
+        raise UserError(f"{name} gives {shape[2]} logits for each image; the labels are of {label_space}: {classes}")

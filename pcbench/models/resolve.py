@@ -74,7 +74,7 @@ class Resolved:
 
     @property
     def any_order(self) -> bool:
-        """Whether the network declares the number of its classes only, so that labels are taken as the data have them."""
+        """Whether the network declares the number of its classes only: labels are taken in the data's order."""
         return self.label_space == f"{self.entry.num_classes} classes"
 
     @cached_property

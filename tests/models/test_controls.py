@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from scipy.linalg import expm
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from pcbench.cli.app import main
 from pcbench.data.geometry import Geometry
 from pcbench.data.registry import choose_data

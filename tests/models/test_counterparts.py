@@ -8,8 +8,9 @@ import torch
 from pcbench.cli.app import main
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, configuration_hash, feedback_tensors, save
+from pcbench.models.checksum import checksum
 from pcbench.models.predictive.classifier import PredictiveClassifier
-from pcbench.models.resolve import checksum, load_model, resolve
+from pcbench.models.resolve import load_model, resolve
 from pcbench.models.sources import UserFile
 from pcbench.models.spec import MODELS
 

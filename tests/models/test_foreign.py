@@ -10,8 +10,9 @@ from torch import Tensor, nn
 import pcbench
 from pcbench.errors import UserError
 from pcbench.models.base import FeedforwardClassifier
+from pcbench.models.checksum import checksum
 from pcbench.models.foreign import ForeignClassifier, network
-from pcbench.models.resolve import checksum, load_model, resolve
+from pcbench.models.resolve import load_model, resolve
 
 LIKE_CIFAR = network(size=32, classes="cifar10", normalises=True)
 
