@@ -62,7 +62,18 @@ def test_the_example_is_listed(installed: Path) -> None:
 
 def test_the_example_is_swept(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "example.toml").write_text(SUITE)
-    words = ["run", "--model", "example-net", "--suite", "example.toml", "--data", "example-colours", "--workers", "0"]
+    words = [
+        "run",
+        "--model",
+        "example-net",
+        "--suite",
+        "example.toml",
+        "--data",
+        "example-colours",
+        "--workers",
+        "0",
+        "--quiet",
+    ]
     done = pcbench(installed, *words, "--device", "cpu", "--output", "out", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     import pandas as pd

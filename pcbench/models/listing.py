@@ -9,9 +9,10 @@ Row = dict[str, object]
 SOURCES_HELP = {
     "timm": "timm:NAME, a feedforward network of timm",
     "torchvision": "torchvision:NAME, a classifier of torchvision",
-    "predify": "predify:NAME?config=FILE, any feedforward model above or from a source, made predictive",
-    "averaging": "averaging:NAME?sigma=0.1, a control: NAME, without dynamics, averaged over passes with noise",
-    "diffusion": "diffusion:NAME?sigma=0.5, a control: NAME, without dynamics, on an ever more blurred image",
+    "predify": "predify:NAME?config=FILE, any feedforward model, made predictive",
+    "averaging": "averaging:NAME?sigma=0.1, a control: averaged over passes with noise",
+    "diffusion": "diffusion:NAME?sigma=0.5, a control: on an ever more blurred image",
+    "robustbench": "robustbench:DATA/THREAT/NAME, a model of RobustBench",
 }
 
 
@@ -19,7 +20,8 @@ def list_models() -> list[Row]:
     """The registered models, sorted by family and name.
 
     Returns:
-        One dict a model: name, family, description, timesteps (default T), baseline, weights (tags), at_hand (those
+        One dict a model: name, family, description, timesteps (default T; of the weights that come first, where they
+        have their own), baseline, counterpart, weights (tags), at_hand (those
         tags whose files are there; "random" always is), needs (tag -> missing files, one line each).
     """
     rows = [_row(spec) for _, spec in MODELS]
@@ -30,6 +32,11 @@ def list_sources() -> list[Row]:
     """Where further models come from by name: name and description of each source."""
     names = MODEL_SOURCES.names()
     return [{"name": name, "description": SOURCES_HELP.get(name, f"{name}:NAME, from an extension")} for name in names]
+
+
+def broken_models() -> list[str]:
+    """One line for each model of a plug-in that does not load."""
+    return MODELS.broken
 
 
 def describe_model(name: str, *, count: bool = True) -> Row:
@@ -59,12 +66,14 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
 def _row(spec: ModelSpec) -> Row:
     missing = {entry.tag: entry.missing() for entry in spec.weights}
+    first = next((entry for entry in spec.weights if not missing[entry.tag]), spec.weights[0])
     return {
         "name": spec.name,
         "family": spec.family,
         "description": spec.description,
-        "timesteps": spec.timesteps,
+        "timesteps": spec.timesteps if first.timesteps is None else first.timesteps,
         "baseline": spec.baseline,
+        "counterpart": spec.counterpart,
         "weights": [*missing, RANDOM],
         "at_hand": [*(tag for tag, files in missing.items() if not files), RANDOM],
         "needs": {tag: files for tag, files in missing.items() if files},
