@@ -46,15 +46,34 @@ def command(as_json: bool, benchmark: bool, **arguments: Any) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for title, values in found.items():
-        click.echo(f"{title}:")
-        if isinstance(values, dict):
-            for name, value in values.items():
-                click.echo(f"  {name}: {value}")
-        elif isinstance(values, list):
-            for row in values:
-                mark = "+" if row["at_hand"] else "-"
-                click.echo(f"  {mark} {row['name']}: {row['note']}")
+    _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    """What can run and what is missing, on one screen."""
+    system = ", ".join(f"{name} {value}" for name, value in found["system"].items())
+    click.echo(f"system: {system}")
+    click.echo("devices: " + "; ".join(f"{name} {value}" for name, value in found["devices"].items()))
+    _wrapped("packages", [f"{name} {value}" for name, value in found["packages"].items()])
+    at_hand = [row["name"] for row in found["data"] if row["at_hand"]]
+    _wrapped("data at hand", at_hand)
+    for row in found["data"]:
+        if not row["at_hand"]:
+            click.echo(f"  missing {row['name']}: pcbench data {row['name']} says how to get it")
+    ready = [row["name"] for row in found["models"] if row["at_hand"] != ["random"]]
+    _wrapped("models with weights at hand", ready)
+    click.echo(f"  {len(found['models']) - len(ready)} others run with --weights random (pcbench models)")
+    for line in found["plugins"]:
+        click.echo(f"does not load: {line}")
+    tries = f"pcbench run --model {ready[0]} --suite gaussian-noise --limit 20" if ready else "pcbench models"
+    click.echo(f"try: {tries}")
+
+
+def _wrapped(title: str, words: list[str]) -> None:
+    from textwrap import fill
+
+    click.echo(fill(f"{title}: {', '.join(words) or 'none'}", 79, subsequent_indent="  ", break_long_words=False,
+                    break_on_hyphens=False))  # fmt: skip
 
 
 def _benchmark(as_json: bool, arguments: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Which class index a folder's name means."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 
@@ -14,6 +14,14 @@ def imagenet_classes() -> Mapping[str, int]:
     """WordNet id -> class index, the canonical list of 1,000 (timm carries it)."""
     names = import_module("timm.data").ImageNetInfo().label_names()  # here: importing timm takes a second
     return {str(wordnet_id): index for index, wordnet_id in enumerate(names)}
+
+
+def class_names(space: str) -> Sequence[str]:
+    """Names of the class folders of a label space, by class index. Raises UserError: nobody defines these classes."""
+    known: dict[str, Sequence[str]] = {"imagenet": tuple(imagenet_classes()), "cifar10": CIFAR10}
+    if space not in known:
+        raise UserError(f"no label space {space!r}; {did_you_mean(space, known)}")
+    return known[space]
 
 
 def class_indices(folders: list[str], where: str) -> tuple[str, dict[str, int]]:

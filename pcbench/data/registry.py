@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pcbench.data.images import ImageSet
 from pcbench.errors import UserError, did_you_mean
-from pcbench.registry import Registry
+from pcbench.registry import Registry, instance_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class DataForm:
     open: Callable[[Path, str], ImageSet]
 
 
-DATA = Registry[DataSource]("data set", package="pcbench.data")
+DATA = Registry[DataSource](
+    "data set", package="pcbench.data", entry_points="pcbench.data", adopt=instance_of(DataSource)
+)
 FORMS = Registry[DataForm]("form of data", package="pcbench.data")
 
 # What a run takes without --data: the first of its models' label space that is at hand.

@@ -7,8 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 import torch
 
-from pcbench.data.registry import list_data
+from pcbench.data.registry import DATA, list_data
 from pcbench.models.listing import list_models
+from pcbench.models.spec import MODELS
+from pcbench.perturbations.attacks.attack import ATTACKS
+from pcbench.perturbations.base import KINDS
+from pcbench.perturbations.corruptions.own import CORRUPTIONS
 from pcbench.results.provenance import packages
 
 _OPTIONAL = ("ray", "playwright")
@@ -18,8 +22,9 @@ def examine() -> dict[str, object]:
     """What is installed and at hand.
 
     Returns:
-        "system", "packages", "devices": name -> value; "data", "weights": rows with name, at_hand, note (what it is,
-        or what is missing and how to get it).
+        "system", "packages", "devices": name -> value; "data": rows with name, at_hand, note (what it is, or what is
+        missing and how to get it); "models": rows with name, at_hand (tags) and missing (tags); "plugins": one line for
+        each that does not load.
     """
     return {
         "system": _system(),
@@ -33,24 +38,12 @@ def examine() -> dict[str, object]:
             }
             for row in list_data()
         ],
-        "weights": [row for model in list_models() for row in _weights(model)],
+        "models": [
+            {"name": row["name"], "at_hand": row["at_hand"], "missing": list(row["needs"])}  # type: ignore[call-overload]
+            for row in list_models()
+        ],
+        "plugins": [line for registry in (MODELS, DATA, KINDS, CORRUPTIONS, ATTACKS) for line in registry.broken],
     }
-
-
-def _weights(model: dict[str, object]) -> list[dict[str, object]]:
-    at_hand, needs, tags = model["at_hand"], model["needs"], model["weights"]
-    assert isinstance(at_hand, list)
-    assert isinstance(needs, dict)
-    assert isinstance(tags, list)
-    return [
-        {
-            "name": f"{model['name']} [{tag}]",
-            "at_hand": tag in at_hand,
-            "note": "at hand" if tag in at_hand else "missing " + "; ".join(needs.get(tag, [])),
-        }
-        for tag in tags
-        if tag != "random"
-    ]
 
 
 def _system() -> dict[str, object]:

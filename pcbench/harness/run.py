@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from pcbench.config import RunConfig
-from pcbench.data.registry import choose_data
 from pcbench.errors import Interrupted, Notice, RunError, UserError
 from pcbench.harness.choices import batch_size_of, find_device, workers_of
 from pcbench.harness.compute import batch_for, compile_models, tf32_allowed
@@ -29,6 +28,7 @@ from pcbench.harness.progress import Everyone, Journal, Progress
 from pcbench.harness.ray import RayEngine
 from pcbench.harness.ray_cluster import Cluster, Crew, connected
 from pcbench.harness.shard import Shard
+from pcbench.harness.width import images_for
 from pcbench.keys import CellKey, digest_of
 from pcbench.numerics import sources_digest
 from pcbench.results import provenance
@@ -113,7 +113,7 @@ def run(config: RunConfig | None = None, *, progress: Progress | None = None, **
         clock = Clock()
         told.say("loading models")
         plan = make_plan(config, device)
-        images, notice = choose_data(config.data, plan.label_space)
+        images, notice = images_for(config.data, plan.label_space, [subject.model for subject in plan.subjects])
         notices = [*plan.notices, *([notice] if notice else [])]
         for line in notices:
             told.notice(line)

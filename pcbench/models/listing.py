@@ -1,7 +1,7 @@
 """What models there are, what each needs, and whether it is at hand."""
 
-from pcbench.models.feedforward import Unpublished
-from pcbench.models.loading import RANDOM, find_model
+from pcbench.models.feedforward import Unusable
+from pcbench.models.resolve import RANDOM, find, outline
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, Weights
 
 Row = dict[str, object]
@@ -9,9 +9,10 @@ Row = dict[str, object]
 SOURCES_HELP = {
     "timm": "timm:NAME, a feedforward network of timm",
     "torchvision": "torchvision:NAME, a classifier of torchvision",
-    "predify": "predify:NAME?config=FILE, any feedforward model above or from a source, made predictive",
-    "averaging": "averaging:NAME?sigma=0.1, a control: NAME, without dynamics, averaged over passes with noise",
-    "diffusion": "diffusion:NAME?sigma=0.5, a control: NAME, without dynamics, on an ever more blurred image",
+    "predify": "predify:NAME?config=FILE, any feedforward model, made predictive",
+    "averaging": "averaging:NAME?sigma=0.1, a control: averaged over passes with noise",
+    "diffusion": "diffusion:NAME?sigma=0.5, a control: on an ever more blurred image",
+    "robustbench": "robustbench:DATA/THREAT/NAME, a model of RobustBench",
 }
 
 
@@ -19,7 +20,8 @@ def list_models() -> list[Row]:
     """The registered models, sorted by family and name.
 
     Returns:
-        One dict a model: name, family, description, timesteps (default T), baseline, weights (tags), at_hand (those
+        One dict a model: name, family, description, timesteps (default T; of the weights that come first, where they
+        have their own), baseline, counterpart, weights (tags), at_hand (those
         tags whose files are there; "random" always is), needs (tag -> missing files, one line each).
     """
     rows = [_row(spec) for _, spec in MODELS]
@@ -32,6 +34,11 @@ def list_sources() -> list[Row]:
     return [{"name": name, "description": SOURCES_HELP.get(name, f"{name}:NAME, from an extension")} for name in names]
 
 
+def broken_models() -> list[str]:
+    """One line for each model of a plug-in that does not load."""
+    return MODELS.broken
+
+
 def describe_model(name: str, *, count: bool = True) -> Row:
     """Everything about one model, by any name that `load_model` takes.
 
@@ -41,19 +48,17 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
     Returns:
         The row of `list_models`, with weights as a list of dicts (tag, data, num_classes, preprocessing, options,
-        timesteps, network, files with whether each is at hand), the builder's options, and what building it reports.
+        timesteps, files with whether each is at hand), the builder's options, and what building it reports.
 
     Raises:
         UserError: no such model.
     """
-    spec, _ = find_model(name)
+    spec = find(name).spec
     row = _row(spec)
     row["weights"] = [_weights(entry) for entry in spec.weights]
-    row["options"] = dict(spec.options)
+    row["options"] = {name: option.help for name, option in spec.options.items()}
     if count:
-        from pcbench.models.loading import build, choose
-
-        model = build(choose(name, RANDOM), merge=False)
+        model = outline(name).build()
         row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         row["built"] = {key: value for key, value in model.provenance.items() if key not in ("sha256", "seed")}
     return row
@@ -61,12 +66,14 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
 def _row(spec: ModelSpec) -> Row:
     missing = {entry.tag: entry.missing() for entry in spec.weights}
+    first = next((entry for entry in spec.weights if not missing[entry.tag]), spec.weights[0])
     return {
         "name": spec.name,
         "family": spec.family,
         "description": spec.description,
-        "timesteps": spec.timesteps,
+        "timesteps": spec.timesteps if first.timesteps is None else first.timesteps,
         "baseline": spec.baseline,
+        "counterpart": spec.counterpart,
         "weights": [*missing, RANDOM],
         "at_hand": [*(tag for tag, files in missing.items() if not files), RANDOM],
         "needs": {tag: files for tag, files in missing.items() if files},
@@ -84,15 +91,15 @@ def _weights(entry: Weights) -> Row:
             "size": list(preprocessing.size),
             "resize": preprocessing.resize,
             "interpolation": preprocessing.interpolation,
+            "squash": preprocessing.squash,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
         },
         "options": dict(entry.options),
-        "timesteps": entry.timesteps,
-        "network": entry.network,
+        "timesteps": entry.timesteps,  # None for the model's
         "files": [
             {"role": role, "at_hand": source.at_hand(), "where": source.describe()}
             for role, source in entry.sources.items()
-            if not isinstance(source, Unpublished)
+            if not isinstance(source, Unusable)
         ],
     }

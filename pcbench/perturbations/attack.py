@@ -236,7 +236,7 @@ class AttackImages(Perturbation):
         if not name:
             return model
         if self._source is None:
-            from pcbench.models.loading import load_model
+            from pcbench.models.resolve import load_model
 
             weights = str(self.condition.params["source_weights"])
             self._source = load_model(name, weights, device=str(model.mean.device))
@@ -403,23 +403,22 @@ def _settle_source(params: Mapping[str, Any], model: TemporalClassifier, where: 
     """
     if not params["source"]:
         return {}
-    from pcbench.models.loading import RANDOM, choose, find_model
+    from pcbench.models.resolve import find, resolve
 
     name = str(params.get("attack_source") or params["source"])
-    tag: str | None = None
     if name == BASELINE:
-        baseline = find_model(model.name)[0].baseline if model.name else None
-        if baseline is None:
+        if not model.name or find(model.name).spec.baseline is None:
             raise _NotForThisModelError
-        name = baseline
-        tags = [RANDOM, *(entry.tag for entry in find_model(name)[0].weights if not entry.missing())]
-        tag = model.weights if model.weights in tags else None
-    weights = choose(name, tag).weights
-    if weights.num_classes != model.num_classes:
-        raise UserError(f"{where}: {name} has {weights.num_classes} classes, {model.name} {model.num_classes}")
-    if (name, weights.tag) == (model.name, model.weights):
+        source = resolve(model.name, model.weights).baseline
+        if source is None:
+            raise UserError(f"{where}: the baseline of {model.name} has no weights at hand; name another source")
+    else:
+        source = resolve(name)
+    if source.num_classes != model.num_classes:
+        raise UserError(f"{where}: {source.name} has {source.num_classes} classes, {model.name} {model.num_classes}")
+    if (source.name, source.weights) == (model.name, model.weights):
         raise _NotForThisModelError
-    return {"source": name, "source_weights": weights.tag}
+    return {"source": source.name, "source_weights": source.weights}
 
 
 def _check_differentiable(model: TemporalClassifier, where: str) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from pcbench.errors import UserError
 from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.registry import Registry
@@ -120,4 +121,12 @@ class Perturbation(ABC):
         return {}
 
 
-KINDS = Registry[type[Perturbation]]("kind of perturbation", package="pcbench.perturbations")
+def _adopt(name: str, thing: object) -> type[Perturbation]:
+    if not isinstance(thing, type) or not issubclass(thing, Perturbation):
+        raise UserError(f"{name} is no kind of perturbation: a subclass of pcbench.perturbations.base.Perturbation")
+    return thing
+
+
+KINDS = Registry[type[Perturbation]](
+    "kind of perturbation", package="pcbench.perturbations", entry_points="pcbench.perturbations", adopt=_adopt
+)

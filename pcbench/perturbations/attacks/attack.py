@@ -6,7 +6,7 @@ from typing import Literal
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.perturbations.attacks.engine import Found, Method, Plan, run
-from pcbench.registry import Registry
+from pcbench.registry import Registry, instance_of
 
 Norm = Literal["linf", "l2", "l0"]
 Knowledge = Literal["white-box", "single-step", "gradient-free", "hard-label"]
@@ -96,4 +96,6 @@ def engine(make: Callable[[Options], Method]) -> Callable[[Plan, Options], Found
     return lambda plan, options: run(make(options), plan)
 
 
-ATTACKS = Registry[Attack]("attack", package="pcbench.perturbations.attacks")
+ATTACKS = Registry[Attack](
+    "attack", package="pcbench.perturbations.attacks", entry_points="pcbench.attacks", adopt=instance_of(Attack)
+)
