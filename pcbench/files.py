@@ -1,10 +1,10 @@
 """Files from outside: opened without waiting, regular ones only, and no more of them read than was agreed on."""
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from pcbench.errors import UserError
 
@@ -23,7 +23,7 @@ _KINDS = {
 }
 
 
-def open_file(path: Path, *, what: str, follow: bool, limit: int | None = None) -> BinaryIO:
+def open_file(path: Path, *, what: str, follow: bool, limit: int | None = None) -> io.FileIO:
     """Open a regular file for reading. Never waits, as opening a named pipe would.
 
     Args:
@@ -49,7 +49,7 @@ def open_file(path: Path, *, what: str, follow: bool, limit: int | None = None) 
             _check_kind(found, what)
             if limit is not None and found.st_size > limit:
                 raise _too_large(what, limit, f"{found.st_size:,} bytes")
-            return os.fdopen(descriptor, "rb", buffering=0)
+            return io.FileIO(descriptor, "rb")
         except BaseException:
             os.close(descriptor)
             raise

@@ -4,11 +4,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from pcbench.errors import UserError
+from pcbench.files import read_file
 from pcbench.keys import Condition
 from pcbench.randomness import key
 
@@ -17,6 +20,9 @@ Image8 = NDArray[np.uint8]
 # Those that data sets have. Pillow knows others, one of which (PostScript) is a program that it would have interpreted.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _MOST_PIXELS = 80_000_000  # below what Pillow warns of
+_MOST_BYTES = 1 << 28  # as many pixels, uncompressed
+_SKIP = "--skip-bad-images goes on without it"
+_BITS_A_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
 class BadImageError(UserError):
@@ -110,17 +116,50 @@ def fingerprint(ids: Iterable[str], labels: Iterable[int], digests: Iterable[str
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def decode_file(name: str, raw: bytes) -> Image8:
-    """An image file's pixels as RGB, uint8 (height, width, 3). Raises BadImageError, which names the file."""
-    from PIL import Image
+def read_image(path: Path, name: str) -> bytes:
+    """The bytes of an image file, which may be linked from elsewhere. Raises BadImageError, which names it `name`."""
+    try:
+        return read_file(path, limit=_MOST_BYTES, what=f"image {name}", follow=True)
+    except UserError as error:
+        raise BadImageError(f"{error}; {_SKIP}") from None
 
+
+def decode_file(name: str, raw: bytes) -> Image8:
+    """An image file's pixels as RGB, uint8 (height, width, 3), upright as its EXIF orientation says.
+
+    Transparency is dropped; of 16 bits the upper 8 are taken. Formats whose white is not known (integers of 32 bits,
+    floating point) are refused.
+
+    Raises:
+        BadImageError: the file cannot be decoded, or not to known colours; the message names it.
+    """
     try:
         with Image.open(BytesIO(raw), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels, more than images have")
-            return np.asarray(image.convert("RGB"))
+            upright = ImageOps.exif_transpose(image)
+            if image.mode != "F" and not image.mode.startswith("I"):
+                return np.asarray(upright.convert("RGB"))
+            _check_white(image)
+            grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
+            return np.stack([grey, grey, grey], axis=2)
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
         reason = str(error) or type(error).__name__
         if "<_io.BytesIO" in reason:
             reason = "not an image that can be read"
-        raise BadImageError(f"image {name} cannot be decoded: {reason}; --skip-bad-images goes on without it") from None
+        raise BadImageError(f"image {name} cannot be decoded: {reason}; {_SKIP}") from None
+
+
+def is_uniform(image: Image8) -> bool:
+    """Whether all pixels of an image (H, W, 3) are of one colour, as those of a photograph never are."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _check_white(image: Image.Image) -> None:
+    """Raise ValueError unless an image of more than 8 bits has 16, black at 0 and white at 65535."""
+    tags = getattr(image, "tag_v2", {})
+    # A PNG or PGM in mode "I" has 16 bits, which Pillow has brought to 0..65535. A TIFF may have 12, or 0 for white.
+    deep = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
+    if image.mode == "F" or not deep or tags.get(_BITS_A_SAMPLE, (16,)) != (16,) or tags.get(_PHOTOMETRIC, 1) != 1:
+        kind = "floating-point values" if image.mode == "F" else f"values of Pillow's mode {image.mode}"
+        raise ValueError(f"it has {kind} whose white is not known; convert it to 8 bits a colour")
