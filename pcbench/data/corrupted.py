@@ -208,8 +208,8 @@ def read_cifar_c(root: Path, name: str) -> CifarC:
     shape = (len(first) // len(SEVERITIES), *first.shape[1:])
     if labels.shape not in [(shape[0],), (len(first),)] or labels.dtype.kind not in "iu":
         raise UserError(
-            f"data {name}: {present[0]}.npy has {len(first):,} images at {len(SEVERITIES)} severities, which labels.npy "
-            f"does not fit: {labels.dtype} {labels.shape}"
+            f"data {name}: {present[0]}.npy has {len(first):,} images at {len(SEVERITIES)} severities, which "
+            f"labels.npy does not fit: {labels.dtype} {labels.shape}"
         )
     blocks = labels.reshape(-1, shape[0])
     if (blocks != blocks[0]).any():
