@@ -17,7 +17,7 @@ import psutil
 from numpy.typing import NDArray
 
 from pcbench.data.classes import class_names, space_of_labels
-from pcbench.data.dataset import DATA, TEST
+from pcbench.data.dataset import DATA, TEST, DataSet
 from pcbench.data.images import Image8, ImageSet
 from pcbench.errors import UserError
 from pcbench.files import open_file
@@ -82,15 +82,15 @@ class ArraySet(ImageSet):
         )
 
 
-def read_image_array(path: Path, name: str, part: str = TEST, space: str | None = None) -> ArraySet:
+def read_image_array(path: Path, name: str, part: str = TEST, mine: DataSet | None = None) -> ArraySet:
     """The images `x_PART` (uint8, N x H x W x 3) and labels `y_PART` of a .npz file; ids are "PART/00000", ...
 
     Args:
         path: of the file.
         name: what to call the images.
         part: "test" or "train".
-        space: whose classes the labels are. Where it is None, the file's own text `label_space` says it, or else the
-            labels and the size of the images, see `pcbench.data.classes.space_of_labels`.
+        mine: the data set whose classes the labels are, unless the file's own text `label_space` says another; where
+            neither does, the labels and the size of the images do, see `pcbench.data.classes.space_of_labels`.
 
     Raises:
         UserError: the file or the arrays are missing or of another form.
@@ -106,8 +106,9 @@ def read_image_array(path: Path, name: str, part: str = TEST, space: str | None 
         labels = _read(archive, f"y_{part}").reshape(-1)
         said = _label_space(archive, path)
     largest = int(labels.max())
-    found = said or space or space_of_labels(largest, (height, width), path.name)
-    classes, side = len(class_names(found)), DATA[found].side
+    found = said or (mine.label_space if mine is not None else space_of_labels(largest, (height, width), path.name))
+    classes = len(class_names(found, mine))
+    side = mine.side if mine is not None and mine.label_space == found else DATA[found].side
     if labels.min() < 0 or largest >= classes:
         raise UserError(f"{path.name}: labels lie in {labels.min()}..{largest}; {found} has 0..{classes - 1}")
     if side is not None and (height, width) != (side, side):

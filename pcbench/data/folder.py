@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcbench.data.classes import class_indices
-from pcbench.data.dataset import TEST, TRAIN
+from pcbench.data.dataset import TEST, TRAIN, DataSet
 from pcbench.data.images import Image8, ImageSet, decode_file, read_image
 from pcbench.errors import UserError
 
@@ -55,7 +55,7 @@ def images_in(folder: Path) -> list[Path]:
     return [path for path in _inside(folder) if path.suffix.lower() in EXTENSIONS]
 
 
-def read_folder(root: Path, name: str, part: str | None = None, space: str | None = None) -> FileSet | None:
+def read_folder(root: Path, name: str, part: str | None = None, mine: DataSet | None = None) -> FileSet | None:
     """A folder of class folders, or of parts that are: train/, and val/, validation/ or test/.
 
     Ids are the paths below the folder of class folders ("n01440764/ILSVRC2012_val_00000293.JPEG").
@@ -64,7 +64,7 @@ def read_folder(root: Path, name: str, part: str | None = None, space: str | Non
         root: the folder.
         name: what to call the images.
         part: "train", "test" or None, see `pcbench.data.dataset.DataForm`.
-        space: the label space to take where the class folders could be of several.
+        mine: the data set to take where the class folders could be of several.
 
     Returns:
         The images; None when there is no such part.
@@ -88,7 +88,7 @@ def read_folder(root: Path, name: str, part: str | None = None, space: str | Non
         folders = class_folders(root)
     if not folders:
         raise UserError(f"data folder {root} has no class folders; images belong in one folder a class")
-    found, indices = class_indices([folder.name for folder in folders], f"data folder {root}", space)
+    found, indices = class_indices([folder.name for folder in folders], f"data folder {root}", mine)
     files = [(folder.name, path) for folder in folders for path in images_in(folder)]
     if not files:
         raise UserError(f"data folder {root} has no images in its class folders ({', '.join(sorted(EXTENSIONS))})")

@@ -13,14 +13,14 @@ from pcbench.data.images import ImageSet
 from pcbench.errors import UserError
 
 
-def open_path(path: Path, name: str, part: str | None = None, space: str | None = None) -> ImageSet | None:
+def open_path(path: Path, name: str, part: str | None = None, mine: DataSet | None = None) -> ImageSet | None:
     """The images at a path: a .npz file, a corrupted copy, a folder of class folders, or a form of one data set only.
 
     Args:
         path: of a file or a folder.
         name: what to call the images.
         part: "train", "test", or None for what a run evaluates; see DataForm.
-        space: the label space to take where what lies there could be of several.
+        mine: the data set to take where what lies there could be of several; it need not be registered.
 
     Returns:
         The images; None when there is no such part.
@@ -28,18 +28,18 @@ def open_path(path: Path, name: str, part: str | None = None, space: str | None 
     Raises:
         UserError: nothing is there, or it is not as it should be.
     """
-    for form in [form for _, source in DATA for form in source.forms]:
+    for form in [*(mine.forms if mine else ()), *(form for _, source in DATA for form in source.forms)]:
         if form.recognises(path):
             return form.open(path, name, part)
     if path.suffix == ".npz":
-        return read_image_array(path, name, part or TEST, space)
+        return read_image_array(path, name, part or TEST, mine)
     copies = ((has_corrupted_arrays, read_cifar_c), (has_corruption_folders, read_imagenet_c))
     for recognises, read in copies:
         if recognises(path):
             if part == TRAIN:
                 raise UserError(f"data {name} is a corrupted copy, which is for evaluation")
             return None if part == TEST else read(path, name)
-    return read_folder(path, name, part, space)
+    return read_folder(path, name, part, mine)
 
 
 def users_copy(
@@ -75,7 +75,7 @@ def users_copy(
         if not root:
             raise UserError(f"data set {name} is not at hand: {needs}")
         try:
-            images = open_path(Path(root).expanduser(), name, part, name)
+            images = open_path(Path(root).expanduser(), name, part, made)
         except UserError as error:
             raise UserError(f"{variable}: {error}") from None
         if images is not None and images.label_space != name:
@@ -84,7 +84,7 @@ def users_copy(
             raise UserError(f"{variable} names a corrupted copy, whose place is --data: {needs}")
         return images
 
-    return DataSet(
+    made = DataSet(
         description,
         name,
         lambda: bool(os.environ.get(variable)),
@@ -97,6 +97,7 @@ def users_copy(
         forms=forms,
         download=download,
     )
+    return made
 
 
 def public_name(path: Path) -> str:

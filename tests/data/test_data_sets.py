@@ -172,7 +172,7 @@ def test_a_corrupted_copy_is_written_of_any_data_set(colours: None, tmp_path: Pa
 
 def test_class_folders_that_two_data_sets_have_are_refused_unless_it_is_said_which(colours: None) -> None:
     assert class_indices(["cat", "dog"], "x") == ("cifar10", {"cat": 3, "dog": 5})
-    assert class_indices(["cat"], "x", "colours") == ("colours", {"cat": 1})
+    assert class_indices(["cat"], "x", DATA["colours"]) == ("colours", {"cat": 1})
     with pytest.raises(UserError, match="class folders that are of cifar10 and of colours"):
         class_indices(["cat"], "x")
 
@@ -191,12 +191,19 @@ def test_a_function_of_the_users_gives_data(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "my_data_functions.py").write_text(
         "from pcbench.data.registry import load_data\nfrom pcbench.data.dataset import DATA\n"
         "def images(): return load_data('samples').subset([1, 2])\ndef one(): return DATA['samples']\n"
+        "from pcbench.data.paths import users_copy\n"
+        "def own(): return users_copy('own', '', 'PCBENCH_OWN', '', classes=lambda: ('dog', 'cat'))\n"
         "def nothing(): return 3\ndef fails(): raise KeyError('x')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert len(load_data("my_data_functions:images")) == 2
     assert len(load_data("my_data_functions:one")) == 20
     assert choose_data("my_data_functions:images", "imagenet")[1] is None
+    (tmp_path / "own" / "dog").mkdir(parents=True)
+    Image.fromarray(pixels(1)[0]).save(tmp_path / "own" / "dog" / "one.png")
+    monkeypatch.setenv("PCBENCH_OWN", str(tmp_path / "own"))
+    mine = load_data("my_data_functions:own")  # classes that are registered nowhere, and which others have too
+    assert (mine.label_space, mine.labels) == ("own", [0])
     for name, words in {
         "my_data_functions:nothing": "returned int; it must return an ImageSet or a DataSet",
         "my_data_functions:fails": "my_data_functions:fails cannot be made: KeyError: 'x'",

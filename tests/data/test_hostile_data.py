@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pcbench.data.arrays import read_image_array
+from pcbench.data.dataset import DATA
 from pcbench.data.geometry import Geometry
 from pcbench.data.images import BadImageError, decode_file, is_uniform
 from pcbench.data.registry import load_data
@@ -220,7 +221,7 @@ def test_a_small_file_that_unpacks_to_very_much_is_refused_unread(bomb: str, tmp
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=r"x\.npz"):
-            read_image_array(tmp_path / "x.npz", "x", "test", "imagenet").read(0)
+            read_image_array(tmp_path / "x.npz", "x", "test", DATA["imagenet"]).read(0)
         assert tracemalloc.get_traced_memory()[1] < 16 << 20
     finally:
         tracemalloc.stop()
