@@ -21,7 +21,6 @@ Image8 = NDArray[np.uint8]
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _MOST_PIXELS = 80_000_000  # below what Pillow warns of
 _MOST_BYTES = 1 << 28  # as many pixels, uncompressed
-_SKIP = "--skip-bad-images goes on without it"
 _BITS_A_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
 
 
@@ -121,7 +120,7 @@ def read_image(path: Path, name: str) -> bytes:
     try:
         return read_file(path, limit=_MOST_BYTES, what=f"image {name}", follow=True)
     except UserError as error:
-        raise BadImageError(f"{error}; {_SKIP}") from None
+        raise BadImageError(str(error)) from None
 
 
 def decode_file(name: str, raw: bytes) -> Image8:
@@ -147,7 +146,7 @@ def decode_file(name: str, raw: bytes) -> Image8:
         reason = str(error) or type(error).__name__
         if "<_io.BytesIO" in reason:
             reason = "not an image that can be read"
-        raise BadImageError(f"image {name} cannot be decoded: {reason}; {_SKIP}") from None
+        raise BadImageError(f"image {name} cannot be decoded: {reason}") from None
 
 
 def is_uniform(image: Image8) -> bool:

@@ -252,7 +252,7 @@ class Images:
                         self.skipped.append(images.ids[position])
                     else:
                         pool.shutdown(cancel_futures=True)
-                        raise UserError(problem)
+                        raise UserError(f"{problem}; --skip-bad-images goes on without it")
                     progress(position + 1, total)
         if uniform:
             are = f"{len(uniform)} images are" if len(uniform) > 1 else "1 image is"

@@ -50,7 +50,7 @@ def test_16_bits_of_grey_are_decoded_over_their_whole_range(form: str) -> None:
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_values_without_a_known_white_are_refused_by_name(dtype: type) -> None:
     content = saved(Image.fromarray(PHOTO.astype(dtype) * (1000 if dtype is np.int32 else 1 / 255)), "TIFF")
-    with pytest.raises(BadImageError, match=r"image a\.tif cannot be decoded: .*white is not known.*skip-bad-images"):
+    with pytest.raises(BadImageError, match=r"image a\.tif cannot be decoded: .*white is not known"):
         decode_file("a.tif", content)
 
 
