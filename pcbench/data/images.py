@@ -21,7 +21,7 @@ Image8 = NDArray[np.uint8]
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _MOST_PIXELS = 80_000_000  # below what Pillow warns of
 _MOST_BYTES = 1 << 28  # as many pixels, uncompressed
-_BITS_A_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of TIFF
+_BITS, _PHOTOMETRIC, _PLANES, _FORMAT = 258, 262, 284, 339  # tags of TIFF
 
 
 class BadImageError(UserError):
@@ -136,10 +136,10 @@ def decode_file(name: str, raw: bytes) -> Image8:
         with Image.open(BytesIO(raw), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels, more than images have")
+            deep = _is_deep(image)
             upright = ImageOps.exif_transpose(image)
-            if image.mode != "F" and not image.mode.startswith("I"):
+            if not deep:
                 return np.asarray(upright.convert("RGB"))
-            _check_white(image)
             grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
             return np.stack([grey, grey, grey], axis=2)
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
@@ -154,11 +154,22 @@ def is_uniform(image: Image8) -> bool:
     return bool((image == image[:1, :1]).all())
 
 
-def _check_white(image: Image.Image) -> None:
-    """Raise ValueError unless an image of more than 8 bits has 16, black at 0 and white at 65535."""
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image has 16 bits of grey, of which Pillow's conversion to RGB would make white.
+
+    Raises:
+        ValueError: Pillow would give other colours than the file has, or nobody knows which it has.
+    """
     tags = getattr(image, "tag_v2", {})
+    bits = max(tags.get(_BITS, (8,)))
+    if not {1}.issuperset(tags.get(_FORMAT, (1,))):
+        raise ValueError("it has signed or floating-point values, and what is white is not known; make it 8 bits")
+    if tags.get(_PLANES) == 2 and bits > 8:  # Pillow reads their lower bytes
+        raise ValueError(f"it has {bits} bits a colour, in planes; make it 8 bits")
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return False
     # A PNG or PGM in mode "I" has 16 bits, which Pillow has brought to 0..65535. A TIFF may have 12, or 0 for white.
-    deep = image.mode.startswith("I;16") or image.format in ("PNG", "PPM")
-    if image.mode == "F" or not deep or tags.get(_BITS_A_SAMPLE, (16,)) != (16,) or tags.get(_PHOTOMETRIC, 1) != 1:
-        kind = "floating-point values" if image.mode == "F" else f"values of Pillow's mode {image.mode}"
-        raise ValueError(f"it has {kind} whose white is not known; convert it to 8 bits a colour")
+    known = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not known or bits not in (8, 16) or tags.get(_PHOTOMETRIC, 1) != 1:
+        raise ValueError(f"it has values of Pillow's mode {image.mode}, whose white is not known; make it 8 bits")
+    return True

@@ -47,10 +47,24 @@ def test_16_bits_of_grey_are_decoded_over_their_whole_range(form: str) -> None:
     np.testing.assert_array_equal(decode_file("x", grey16(form)), np.stack([PHOTO] * 3, axis=2))
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_values_without_a_known_white_are_refused_by_name(dtype: type) -> None:
-    content = saved(Image.fromarray(PHOTO.astype(dtype) * (1000 if dtype is np.int32 else 1 / 255)), "TIFF")
+@pytest.mark.parametrize("values", [PHOTO.astype(np.int32) * 1000, PHOTO.astype(np.float32) / 255])
+def test_values_without_a_known_white_are_refused_by_name(values: np.ndarray) -> None:
+    content = saved(Image.fromarray(values), "TIFF")
     with pytest.raises(BadImageError, match=r"image a\.tif cannot be decoded: .*white is not known"):
+        decode_file("a.tif", content)
+
+
+def test_tiff_planes_of_16_bits_are_refused() -> None:
+    """Pillow takes their lower bytes."""
+    planes = (UPRIGHT.astype(np.uint16) * 256).transpose(2, 0, 1).astype("<u2").tobytes()
+    size = len(planes) // 3
+    begin = 8 + 2 + 9 * 12 + 4  # of what does not fit into the entries
+    entries = [(256, 3, 1, 48), (257, 3, 1, 40), (258, 3, 3, begin), (259, 3, 1, 1), (262, 3, 1, 2),
+               (273, 4, 3, begin + 6), (277, 3, 1, 3), (279, 4, 3, begin + 18), (284, 3, 1, 2)]  # fmt: skip
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    offsets = [begin + 30 + i * size for i in range(3)]
+    content = head + bytes(4) + struct.pack("<3H3I3I", 16, 16, 16, *offsets, size, size, size) + planes
+    with pytest.raises(BadImageError, match="16 bits a colour, in planes"):
         decode_file("a.tif", content)
 
 
