@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pcbench.data.images import ImageSet
+from pcbench.errors import UserError
 from pcbench.registry import Registry
 
 TRAIN, TEST = "train", "test"
@@ -57,6 +58,34 @@ class DataSet:
     samples: str | None = None
     forms: tuple[DataForm, ...] = ()
     download: Callable[[Path], str] | None = None
+
+
+def adopt(name: str, thing: object) -> DataSet:
+    """The data set that a plug-in has: a DataSet, an ImageSet, or a function without arguments that returns one.
+
+    Args:
+        name: of the plug-in, for messages.
+        thing: what lies at its place. Images that are no DataSet are at hand, and have no parts.
+
+    Raises:
+        UserError: the function raises, or it is none of these.
+    """
+    made = thing
+    if callable(thing) and not isinstance(thing, ImageSet):
+        try:
+            made = thing()
+        except UserError:
+            raise
+        except Exception as error:  # it is somebody else's code, which may raise anything
+            raise UserError(f"data {name} cannot be made: {type(error).__name__}: {error}") from error
+    if isinstance(made, DataSet):
+        return made
+    if not isinstance(made, ImageSet):
+        raise UserError(f"data {name} is of type {type(made).__name__}; it must be an ImageSet or a DataSet")
+    images = made
+    return DataSet(
+        f"{len(images)} images", images.label_space, lambda: True, "", lambda part: None if part == TEST else images
+    )
 
 
 DATA = Registry[DataSet]("data set", package="pcbench.data.sets", entry_points="pcbench.data")

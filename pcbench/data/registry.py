@@ -5,7 +5,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
-from pcbench.data.dataset import DATA, TEST, TRAIN, DataSet
+from pcbench.data.dataset import DATA, TRAIN, DataSet, adopt
 from pcbench.data.images import ImageSet
 from pcbench.data.paths import open_path, public_name
 from pcbench.errors import UserError, did_you_mean
@@ -32,8 +32,8 @@ def list_data() -> list[dict[str, object]]:
 def load_data(name: str) -> ImageSet:
     """What a run evaluates: a data set by its registered name, by path, or by "package.module:function".
 
-    A path: a folder of class folders, a .npz file, a corrupted copy, or what a registered data set comes as. A
-    function is called without arguments and returns an ImageSet, or a DataSet.
+    A path: a folder of class folders, a .npz file, a corrupted copy, or what a registered data set comes as. For
+    "package.module:function" see `pcbench.data.dataset.adopt`.
 
     Raises:
         UserError: no such name, path or function, or the data are not as they should be.
@@ -95,22 +95,16 @@ def _open(name: str, part: str | None) -> ImageSet | None:
     if os.path.lexists(path):
         return open_path(path, public_name(path), part)
     if match := _FUNCTION.fullmatch(name):
-        return _from_function(match[1], match[2], part)
+        return _plug_in(match[1], match[2]).open(part)
     if len(path.parts) > 1 or name.startswith((".", "~")):
         raise UserError(f"no data folder {name}")
     raise UserError(f"no data set or folder {name!r}; {did_you_mean(name, DATA.names())}")
 
 
-def _from_function(module: str, function: str, part: str | None) -> ImageSet | None:
-    what = f"data {module}:{function}"
+def _plug_in(module: str, name: str) -> DataSet:
+    what = f"{module}:{name}"
     try:
-        made = getattr(import_module(module), function)()
-    except UserError:
-        raise
+        thing = getattr(import_module(module), name)
     except Exception as error:  # it is the user's own code, which may raise anything
-        raise UserError(f"{what} cannot be made: {type(error).__name__}: {error}") from error
-    if isinstance(made, DataSet):
-        return made.open(part)
-    if not isinstance(made, ImageSet):
-        raise UserError(f"{what} returned {type(made).__name__}; it must return an ImageSet or a DataSet")
-    return None if part == TEST else made
+        raise UserError(f"data {what} cannot be imported: {type(error).__name__}: {error}") from error
+    return adopt(what, thing)

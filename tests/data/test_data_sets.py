@@ -199,13 +199,15 @@ def test_a_function_of_the_users_gives_data(tmp_path: Path, monkeypatch: pytest.
     assert len(load_data("my_data_functions:images")) == 2
     assert len(load_data("my_data_functions:one")) == 20
     assert choose_data("my_data_functions:images", "imagenet")[1] is None
+    assert load_part("my_data_functions:images", "test") is None
+    assert len(load_part("my_data_functions:images", "train") or ()) == 2
     (tmp_path / "own" / "dog").mkdir(parents=True)
     Image.fromarray(pixels(1)[0]).save(tmp_path / "own" / "dog" / "one.png")
     monkeypatch.setenv("PCBENCH_OWN", str(tmp_path / "own"))
     mine = load_data("my_data_functions:own")  # classes that are registered nowhere, and which others have too
     assert (mine.label_space, mine.labels) == ("own", [0])
     for name, words in {
-        "my_data_functions:nothing": "returned int; it must return an ImageSet or a DataSet",
+        "my_data_functions:nothing": "is of type int; it must be an ImageSet or a DataSet",
         "my_data_functions:fails": "my_data_functions:fails cannot be made: KeyError: 'x'",
         "my_data_functions:other": "has no attribute 'other'",
         "my_missing_module:images": "No module named 'my_missing_module'",
