@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from pcbench.data.registry import list_data as list_data
     from pcbench.errors import Notice as Notice
     from pcbench.harness.run import run as run
+    from pcbench.models.foreign import network as network
     from pcbench.models.listing import list_models as list_models
-    from pcbench.models.loading import load_model as load_model
     from pcbench.models.predictive.predify import predify as predify
+    from pcbench.models.resolve import load_model as load_model
     from pcbench.perturbations.corruptions import corrupt as corrupt
+    from pcbench.perturbations.corruptions.own import corruption as corruption
     from pcbench.results.study import load_results as load_results
     from pcbench.suites.registry import list_suites as list_suites
 
@@ -24,11 +26,13 @@ _HOMES = {
     "Notice": "pcbench.errors",
     "RunConfig": "pcbench.config",
     "corrupt": "pcbench.perturbations.corruptions",
+    "corruption": "pcbench.perturbations.corruptions.own",
     "list_data": "pcbench.data.registry",
     "list_models": "pcbench.models.listing",
     "list_suites": "pcbench.suites.registry",
-    "load_model": "pcbench.models.loading",
+    "load_model": "pcbench.models.resolve",
     "load_results": "pcbench.results.study",
+    "network": "pcbench.models.foreign",
     "predify": "pcbench.models.predictive.predify",
     "run": "pcbench.harness.run",
 }

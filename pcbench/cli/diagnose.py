@@ -43,16 +43,16 @@ def command(
     from pcbench.figures import style
     from pcbench.figures.layers import layers_figure
     from pcbench.models.layers import layer_diagnostics
-    from pcbench.models.loading import build, choose
+    from pcbench.models.resolve import resolve
 
     tables = {}
     for name in models:
-        choice = choose(name, weights)
-        images, data_notice = choose_data(data, choice.weights.data)
-        for notice in (choice.notice, data_notice):
+        choice = resolve(name, weights, cross=data is None)
+        images, data_notice = choose_data(data, choice.label_space)
+        for notice in (*choice.notices, data_notice):
             if notice:
                 click.echo(notice, err=True)
-        model = build(choice, seed=seed)
+        model = choice.build(seed=seed)
         geometry = Geometry.of(model.preprocessing)
         positions = choose_positions(images, limit)
         batches = []

@@ -45,18 +45,18 @@ def command(
     from pcbench.errors import UserError
     from pcbench.figures import style
     from pcbench.figures.terms import TERMS, term_shares_figure
-    from pcbench.models.loading import build, choose
     from pcbench.models.predictive.classifier import PredictiveClassifier
     from pcbench.models.predictive.dynamics import term_shares
+    from pcbench.models.resolve import resolve
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda: this machine has none that torch can use; use --device cpu")
-    choice = choose(model, weights)
-    images, data_notice = choose_data(data, choice.weights.data)
-    for notice in (choice.notice, data_notice):
+    choice = resolve(model, weights, cross=data is None)
+    images, data_notice = choose_data(data, choice.label_space)
+    for notice in (*choice.notices, data_notice):
         if notice:
             click.echo(notice, err=True)
-    built = build(choice, device, seed)
+    built = choice.build(device, seed)
     if not isinstance(built, PredictiveClassifier):
         raise UserError(f"{model} has no predictive dynamics; `pcbench models` lists the networks of family predictive")
     steps = built.timesteps if timesteps is None else timesteps

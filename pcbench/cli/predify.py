@@ -21,13 +21,13 @@ def command(model: str, output: Path | None, modules: tuple[str, ...], force: bo
     """
     from pcbench.errors import UserError
     from pcbench.models.base import FeedforwardClassifier
-    from pcbench.models.loading import build, choose
     from pcbench.models.predictive.config import read_config, write_toml
     from pcbench.models.predictive.placement import automatic_config, explicit_config
+    from pcbench.models.resolve import outline
 
     if output is not None and output.exists() and not force:
         raise UserError(f"{output} exists; choose another file or add --force")
-    loaded = build(choose(model, "random"), merge=False)  # modules as the network names them
+    loaded = outline(model).build()  # modules as the network names them
     if not isinstance(loaded, FeedforwardClassifier):
         raise UserError(f"{model} has dynamics already; predify a feedforward network")
     if modules:

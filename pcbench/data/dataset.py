@@ -88,4 +88,4 @@ def adopt(name: str, thing: object) -> DataSet:
     )
 
 
-DATA = Registry[DataSet]("data set", package="pcbench.data.sets", entry_points="pcbench.data")
+DATA = Registry[DataSet]("data set", package="pcbench.data.sets", entry_points="pcbench.data", adopt=adopt)

@@ -1,16 +1,13 @@
 """Data sets by name or path: `load_data`, `list_data`, and what a run takes when the user names none."""
 
 import os
-import re
-from importlib import import_module
 from pathlib import Path
 
-from pcbench.data.dataset import DATA, TRAIN, DataSet, adopt
+from pcbench.data.dataset import DATA, TRAIN
 from pcbench.data.images import ImageSet
 from pcbench.data.paths import open_path, public_name
 from pcbench.errors import UserError, did_you_mean
 
-_FUNCTION = re.compile(r"([^\W\d][\w.]*):([^\W\d]\w*)")
 SAMPLES = "samples"
 """What stands for the samples of the data set whose classes the models know."""
 
@@ -94,17 +91,6 @@ def _open(name: str, part: str | None) -> ImageSet | None:
     path = Path(name).expanduser()
     if os.path.lexists(path):
         return open_path(path, public_name(path), part)
-    if match := _FUNCTION.fullmatch(name):
-        return _plug_in(match[1], match[2]).open(part)
     if len(path.parts) > 1 or name.startswith((".", "~")):
         raise UserError(f"no data folder {name}")
     raise UserError(f"no data set or folder {name!r}; {did_you_mean(name, DATA.names())}")
-
-
-def _plug_in(module: str, name: str) -> DataSet:
-    what = f"{module}:{name}"
-    try:
-        thing = getattr(import_module(module), name)
-    except Exception as error:  # it is the user's own code, which may raise anything
-        raise UserError(f"data {what} cannot be imported: {type(error).__name__}: {error}") from error
-    return adopt(what, thing)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.figures import style
-from pcbench.registry import Registry
+from pcbench.registry import Registry, instance_of, is_place
 from pcbench.results.study import Study
 
 
@@ -64,7 +64,9 @@ class PaperFigure:
         return list(self.models)
 
 
-FIGURES = Registry[PaperFigure]("figure", package="pcbench.figures.papers")
+FIGURES = Registry[PaperFigure](
+    "figure", package="pcbench.figures.papers", entry_points="pcbench.figures", adopt=instance_of(PaperFigure)
+)
 
 
 def papers() -> list[str]:
@@ -73,7 +75,9 @@ def papers() -> list[str]:
 
 
 def figures_of(paper: str) -> list[PaperFigure]:
-    """The figures of a paper. Raises UserError when there is no such paper."""
+    """The figures of a paper, or the one at "package.module:figure". Raises UserError when there is no such paper."""
+    if is_place(paper):
+        return [FIGURES[paper]]
     found = [figure for _, figure in FIGURES if figure.paper == paper]
     if not found:
         raise UserError(f"no paper {paper!r}; {did_you_mean(paper, papers())}")

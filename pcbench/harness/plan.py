@@ -13,7 +13,7 @@ from pcbench.errors import UserError
 from pcbench.keys import CellKey, Condition, DataKey, Measure, ModelKey, digest_of
 from pcbench.models.base import TemporalClassifier
 from pcbench.models.checksum import checksum
-from pcbench.models.loading import RANDOM, Choice, build, choose, find_model
+from pcbench.models.resolve import Resolved, find, resolve
 from pcbench.numerics import NUMERICS, sources_digest
 from pcbench.perturbations.base import KINDS
 from pcbench.suites.registry import Suite, load_suite
@@ -28,13 +28,13 @@ class Subject:
 
     Attributes:
         key: what it is.
-        choice: as it was found.
+        resolved: as it was found.
         model: loaded, in eval mode.
         geometry: how images are prepared for it.
     """
 
     key: ModelKey
-    choice: Choice
+    resolved: Resolved
     model: TemporalClassifier
     geometry: Geometry
 
@@ -46,7 +46,7 @@ class Subject:
     def described(self) -> dict[str, Any]:
         """What every cell's provenance says about it."""
         return {
-            "family": self.choice.spec.family,
+            "family": self.resolved.family,
             "num_classes": self.model.num_classes,
             "has_dynamics": self.model.has_dynamics,
             "provenance": json.loads(json.dumps(self.model.provenance, default=str)),
@@ -212,7 +212,7 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
         raise UserError(f"two suites are called {next(name for name in names if names.count(name) > 1)!r}")
     choices = [_choose(name, config) for name in config.model]
     _check_options(config, choices)
-    spaces = {choice.weights.data for choice in choices}
+    spaces = {choice.label_space for choice in choices if not choice.any_order} or {choices[0].label_space}
     if len(spaces) > 1:
         raise UserError(f"the models know different classes ({', '.join(sorted(spaces))}); run them apart")
     subjects = _subjects(choices, device, config.seed)
@@ -229,7 +229,7 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     )
     if not any(of_suite):
         raise UserError(f"suite {names[0]} has no condition for {subjects[0].label}")
-    notices = tuple(choice.notice for choice in choices if choice.notice is not None)
+    notices = tuple(dict.fromkeys(notice for choice in choices for notice in choice.notices))
     plan = Plan(config, tuple(subjects), tuple(suites), of_suite, spaces.pop(), notices)
     if config.dtype != "float32" and all(KINDS[cell.condition.kind].shared for cell in plan.cells):
         for subject in subjects:  # what asks the model itself (attacks) does so in float32, without autocast
@@ -237,75 +237,38 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     return plan
 
 
-def _subjects(choices: Sequence[Choice], device: torch.device, seed: int) -> list[Subject]:
-    models = [build(choice, device, seed, merge=False) for choice in choices]
-    keys: dict[tuple[str, str, str], ModelKey] = {}
+def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> list[Subject]:
+    models = [choice.build(device, seed) for choice in choices]
+    keys: dict[str, ModelKey] = {}
     for choice, model in zip(choices, models, strict=True):
-        options = {name: _typed(value) for name, value in choice.options.items()}
-        key = ModelKey(choice.spec.name, choice.weights.tag, options, checksum(model))
-        place = (choice.spec.name, choice.weights.tag, digest_of(options))
-        if place in keys:
+        key = ModelKey(choice.name, choice.weights, choice.options, checksum(model), choice.source)
+        if _place(choice) in keys:
             raise UserError(f"model {key.label} [{key.weights}] is given twice")
-        keys[place] = key
+        keys[_place(choice)] = key
     subjects = []
     for choice, model, key in zip(choices, models, keys.values(), strict=True):
-        baseline = _baseline(choice, keys, seed)
+        baseline = None if choice.baseline is None else keys.get(_place(choice.baseline))
+        if choice.baseline is not None and baseline is None:
+            other = choice.baseline
+            plain = checksum(other.build("cpu", seed))
+            baseline = ModelKey(other.name, other.weights, other.options, plain, other.source)
         model.merge_layers()
         subjects.append(Subject(replace(key, baseline=baseline), choice, model, Geometry.of(model.preprocessing)))
     return subjects
 
 
-def _baseline(choice: Choice, keys: Mapping[tuple[str, str, str], ModelKey], seed: int) -> ModelKey | None:
-    """The network that a network is to be compared with: of its own weights, where such are at hand."""
-    name = choice.spec.baseline
-    if name is None:
-        return None
-    plain = digest_of({})
-    same = keys.get((name, choice.weights.tag, plain))
-    if same is not None:
-        return same
-    try:
-        spec, _ = find_model(name)
-        tags = [RANDOM, *(entry.tag for entry in spec.weights if not entry.missing())]
-        found = choose(name, choice.weights.tag if choice.weights.tag in tags else None)
-        same = keys.get((found.spec.name, found.weights.tag, plain))
-        return same or ModelKey(
-            found.spec.name, found.weights.tag, {}, checksum(build(found, "cpu", seed, merge=False))
-        )
-    except UserError:  # its weights are not at hand
-        return None
+def _place(choice: Resolved) -> str:
+    return digest_of([choice.name, choice.weights, choice.options])
 
 
-def _typed(value: object) -> object:
-    """An option as a JSON value: text that is a number is one, and so are lists of such."""
-    if not isinstance(value, str):
-        return value
-    parts = value.split(",")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        return value
-    return numbers if len(numbers) > 1 else numbers[0]
+def _choose(name: Any, config: RunConfig) -> Resolved:
+    named = find(name)
+    options = {option: value for option, value in config.model_options().items() if option in named.spec.options}
+    weights = config.weights if named.tag is None else None
+    return resolve(name, weights, options=options, cross=config.data is None)
 
 
-def _choose(name: object, config: RunConfig) -> Choice:
-    if not isinstance(name, str):
-        raise UserError(f"model is a {type(name).__name__}; name one")
-    name, weights = _weights_of(name, config.weights)
-    options = config.model_options()
-    bare = choose(name, weights)
-    known = {option: value for option, value in options.items() if option in bare.spec.options}
-    return choose(name, weights, **known) if known else bare
-
-
-def _weights_of(name: str, default: str | None) -> tuple[str, str | None]:
-    """NAME@TAG?options as NAME?options and the tag."""
-    head, mark, query = name.partition("?")
-    bare, at, tag = head.rpartition("@")
-    return (bare + mark + query, tag) if at else (name, default)
-
-
-def _check_options(config: RunConfig, choices: Sequence[Choice]) -> None:
+def _check_options(config: RunConfig, choices: Sequence[Resolved]) -> None:
     for option in config.model_options():
         if not any(option in choice.spec.options for choice in choices):
             raise UserError(f"none of the models has an option {option!r} (a predictive network has)")

@@ -29,6 +29,7 @@ class Preprocessing:
         mean, std: per channel, of images in [0, 1]; their length is the number of channels.
         resize: length of the short side before the centre crop, in pixels; None when images come in the right size.
         interpolation: of that resize.
+        squash: whether the resize makes squares of images that are none, so that the crop keeps what is at the sides.
     """
 
     size: tuple[int, int]
@@ -36,6 +37,7 @@ class Preprocessing:
     std: tuple[float, ...]
     resize: int | None = None
     interpolation: Interpolation = "bilinear"
+    squash: bool = False
 
 
 IMAGENET_224 = Preprocessing((224, 224), IMAGENET_MEAN, IMAGENET_STD, resize=256)

@@ -6,7 +6,6 @@ than the same compute spent on averaging (`Averaging`), and more than any smooth
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pcbench.errors import UserError
 from pcbench.models.base import TemporalClassifier
-from pcbench.models.own import read_number
+from pcbench.models.options import Json, Option
 from pcbench.models.spec import ModelSpec, Weights
 from pcbench.randomness import torch_generator
 
@@ -162,26 +161,21 @@ def reflected(length: int, radius: int, device: torch.device) -> Tensor:
     return torch.minimum(place, 2 * length - 1 - place)
 
 
-Make = Callable[[TemporalClassifier, Mapping[str, object]], Control]
+Make = Callable[[TemporalClassifier, Mapping[str, Json]], Control]
 """(network, options) -> the control. Raises UserError for options that cannot be."""
 
 
-def averaging(wrapped: TemporalClassifier, options: Mapping[str, object]) -> Averaging:
-    """From options sigma and noise_seed, which may be text."""
-    given = options.get("noise_seed", 0)
-    try:
-        seed = int(str(given))
-    except ValueError:
-        raise UserError(f"noise_seed is {given!r}; it is the seed of the noise, a whole number") from None
-    return Averaging(wrapped, _sigma(options, 0.1), seed)
+def averaging(wrapped: TemporalClassifier, options: Mapping[str, Json]) -> Averaging:
+    """From options sigma and noise_seed."""
+    return Averaging(wrapped, _sigma(options, 0.1), int(str(options.get("noise_seed", 0))))
 
 
-def diffusion(wrapped: TemporalClassifier, options: Mapping[str, object]) -> Diffusion:
-    """From option sigma, which may be text."""
+def diffusion(wrapped: TemporalClassifier, options: Mapping[str, Json]) -> Diffusion:
+    """From option sigma."""
     return Diffusion(wrapped, _sigma(options, 0.5))
 
 
-def control_spec(prefix: str, rest: str, description: str, make: Make, options: Mapping[str, str]) -> ModelSpec:
+def control_spec(prefix: str, rest: str, description: str, make: Make, options: Mapping[str, Option]) -> ModelSpec:
     """The model "PREFIX:NAME", where NAME is a model without dynamics: its weights, by the same tags, and no others.
 
     Args:
@@ -194,15 +188,16 @@ def control_spec(prefix: str, rest: str, description: str, make: Make, options: 
     Raises:
         UserError: no such model, or it has dynamics.
     """
-    from pcbench.models.loading import find_model
+    from pcbench.models.resolve import find
 
-    base, given = find_model(rest)
-    if given:
+    named = find(rest)
+    if named.options:
         raise UserError(f"{rest}: options of the network are not passed on")
+    base = named.spec
     if base.timesteps:
         raise UserError(_has_dynamics(base.name))
 
-    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
         wrapped = base.build(base, weights, {}, seed)
         wrapped.name = base.name
         model = make(wrapped, options)
@@ -210,19 +205,17 @@ def control_spec(prefix: str, rest: str, description: str, make: Make, options: 
         model.provenance = {**wrapped.provenance, "wraps": base.name, **settings}
         return model
 
-    # Weights that are borrowed from a counterpart belong to that counterpart's control.
-    weights = (
-        replace(entry, network=None if entry.network is None else f"{prefix}:{entry.network}") for entry in base.weights
-    )
     return ModelSpec(
         name=f"{prefix}:{base.name}",
         family=FAMILY,
         description=f"{base.description}; {description}",
         build=build,
-        weights=tuple(weights),
+        weights=base.weights,
         timesteps=TIMESTEPS,
         baseline=base.name,
         options=options,
+        counterpart=None if base.counterpart is None else f"{prefix}:{base.counterpart}",
+        source=base.source,
     )
 
 
@@ -230,8 +223,8 @@ def _has_dynamics(name: str) -> str:
     return f"{name} has dynamics of its own; averaging and diffusion are controls that take a network without"
 
 
-def _sigma(options: Mapping[str, object], default: float) -> float:
-    sigma = read_number(options, "sigma", default)
+def _sigma(options: Mapping[str, Json], default: float) -> float:
+    sigma = float(str(options.get("sigma", default)))
     if not 0 < sigma <= _LARGEST_SIGMA:  # nor is nan
         raise UserError(f"sigma is {sigma:g}; it is a number greater than 0 and at most {_LARGEST_SIGMA:g}")
     return sigma

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.base import FeedforwardClassifier, Interpolation, Preprocessing, TemporalClassifier
 from pcbench.models.checkpoints import match
+from pcbench.models.options import Json
 from pcbench.models.own import initialised
 from pcbench.models.sources import TimmFile, TorchvisionFile, sha256
 from pcbench.models.spec import ModelSpec, Weights, WeightSource
@@ -19,27 +20,29 @@ from pcbench.models.spec import ModelSpec, Weights, WeightSource
 ROLE = "network"
 """Role of the one file of a feedforward network."""
 
+_CROPS = ("center", "squash")  # that Preprocessing can say; timm also has "border"
+
 Make = Callable[[Weights], nn.Module]
 Load = Callable[[nn.Module, Weights, Path], None]
 
 
 @dataclass(frozen=True)
-class Unpublished:
-    """Weights that nobody publishes.
+class Unusable:
+    """Weights that cannot be had, or not used.
 
     Attributes:
-        model: name of the network, with its library.
+        what: which, and why, one line.
     """
 
-    model: str
+    what: str
 
     def at_hand(self) -> bool:
         """Never."""
         return False
 
     def describe(self) -> str:
-        """That there are none."""
-        return f"trained weights of {self.model}, which are not published"
+        """Which, and why."""
+        return self.what
 
     def path(self) -> Path:
         """Raises UserError."""
@@ -57,7 +60,7 @@ def feedforward_spec(name: str, description: str, weights: tuple[Weights, ...], 
         load: loads a file into it. Raises UserError when it does not fit.
     """
 
-    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
         network = initialised(lambda: make(weights), seed)
         provenance: dict[str, object] = {"seed": seed}
         if ROLE in weights.sources:
@@ -159,13 +162,17 @@ def timm_spec(architecture: str) -> ModelSpec:
     published = {full.partition(".")[2]: config for full, config in configs.items() if config.hf_hub_id or config.url}
     if preferred and preferred not in published:
         raise UserError(f"timm has no weights {preferred!r} of {base}; {did_you_mean(preferred, published)}")
-    weights = [
-        timm_weights(
-            entry or "pretrained", base, entry, _timm_preprocessing(published[entry]), published[entry].num_classes
-        )
-        for entry in sorted(published, key=preferred.__ne__)
-    ]
+    weights = [_timm_entry(base, entry, published[entry]) for entry in sorted(published, key=preferred.__ne__)]
     return timm_network(f"timm:{architecture}", base, tuple(weights) or (_nothing(f"timm's {architecture}"),))
+
+
+def _timm_entry(architecture: str, entry: str, config: Any) -> Weights:
+    tag = entry or "pretrained"
+    weights = timm_weights(tag, architecture, entry, _timm_preprocessing(config), config.num_classes)
+    if config.crop_mode in _CROPS:
+        return weights
+    refused = Unusable(f"timm's weights {tag!r} want images cropped as {config.crop_mode!r}, which is not done here")
+    return replace(weights, sources={ROLE: refused})
 
 
 def timm_weights(
@@ -206,7 +213,7 @@ def timm_network(name: str, architecture: str, weights: tuple[Weights, ...]) -> 
 def _nothing(model: str) -> Weights:
     from pcbench.models.base import IMAGENET_224
 
-    sources: dict[str, WeightSource] = {ROLE: Unpublished(model)}
+    sources: dict[str, WeightSource] = {ROLE: Unusable(f"trained weights of {model}, which are not published")}
     return Weights("pretrained", IMAGENET_224, 1000, "imagenet", sources, description="not published")
 
 
@@ -228,4 +235,5 @@ def _timm_preprocessing(config: Any) -> Preprocessing:
     size = config.test_input_size or config.input_size
     interpolation: Interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"
     resize = math.floor(min(size[1:]) / (config.test_crop_pct or config.crop_pct))
-    return Preprocessing((size[1], size[2]), tuple(config.mean), tuple(config.std), resize, interpolation)
+    mean, std = tuple(config.mean), tuple(config.std)
+    return Preprocessing((size[1], size[2]), mean, std, resize, interpolation, config.crop_mode == "squash")

@@ -1,7 +1,7 @@
 """What models there are, what each needs, and whether it is at hand."""
 
-from pcbench.models.feedforward import Unpublished
-from pcbench.models.loading import RANDOM, find_model
+from pcbench.models.feedforward import Unusable
+from pcbench.models.resolve import RANDOM, find, outline
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, Weights
 
 Row = dict[str, object]
@@ -41,19 +41,17 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
     Returns:
         The row of `list_models`, with weights as a list of dicts (tag, data, num_classes, preprocessing, options,
-        timesteps, network, files with whether each is at hand), the builder's options, and what building it reports.
+        timesteps, files with whether each is at hand), the builder's options, and what building it reports.
 
     Raises:
         UserError: no such model.
     """
-    spec, _ = find_model(name)
+    spec = find(name).spec
     row = _row(spec)
     row["weights"] = [_weights(entry) for entry in spec.weights]
-    row["options"] = dict(spec.options)
+    row["options"] = {name: option.help for name, option in spec.options.items()}
     if count:
-        from pcbench.models.loading import build, choose
-
-        model = build(choose(name, RANDOM), merge=False)
+        model = outline(name).build()
         row["parameters"] = sum(parameter.numel() for parameter in model.parameters())
         row["built"] = {key: value for key, value in model.provenance.items() if key not in ("sha256", "seed")}
     return row
@@ -84,15 +82,15 @@ def _weights(entry: Weights) -> Row:
             "size": list(preprocessing.size),
             "resize": preprocessing.resize,
             "interpolation": preprocessing.interpolation,
+            "squash": preprocessing.squash,
             "mean": list(preprocessing.mean),
             "std": list(preprocessing.std),
         },
         "options": dict(entry.options),
-        "timesteps": entry.timesteps,
-        "network": entry.network,
+        "timesteps": entry.timesteps,  # None for the model's
         "files": [
             {"role": role, "at_hand": source.at_hand(), "where": source.describe()}
             for role, source in entry.sources.items()
-            if not isinstance(source, Unpublished)
+            if not isinstance(source, Unusable)
         ],
     }

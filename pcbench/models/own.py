@@ -1,12 +1,11 @@
 """Networks that are defined and trained here: their parameters are drawn with a seed or read from a file of ours."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import nn
 
-from pcbench.errors import UserError
 from pcbench.models.checkpoints import configuration_hash, load
 from pcbench.models.shipped import weights_file
 from pcbench.models.sources import sha256
@@ -68,12 +67,3 @@ def trained_here(architecture: str, tag: str, recipe: str, data: str = "CIFAR10"
     """The source of a file that a recipe of ours makes: shipped, or made by the user."""
     command = f"pcbench train {recipe} --model {architecture} --tag {tag} --data {data} --output DIR --install"
     return weights_file(f"{architecture}-{tag}.safetensors", command)
-
-
-def read_number(options: Mapping[str, object], name: str, default: float) -> float:
-    """An option that is a number; from a model's name it arrives as text. Raises UserError when it is none."""
-    value = options.get(name, default)
-    try:
-        return float(cast("str", value))
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is {value!r}; it is a number, e.g. {default:g}") from None

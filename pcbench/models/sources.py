@@ -7,7 +7,7 @@ because they are also recorded in runs, which hold no absolute path.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -233,6 +233,12 @@ class TimmFile:
             except Exception as error:  # the Hub's client raises errors of several libraries when there is no network
                 raise _unreachable(self.describe(), error) from error
         raise UserError(f"weights are missing: {self.describe()}: the Hub has no such file")
+
+
+def downloads(sources: Iterable[object]) -> bool:
+    """Whether what is missing of some files is fetched by asking for it, unless downloads are forbidden."""
+    missing = [source for source in sources if not source.at_hand()]  # type: ignore[attr-defined]  # all sources have it
+    return not offline() and all(isinstance(source, TorchvisionFile | TimmFile) for source in missing)
 
 
 def _timm_files(config: Any) -> list[str]:

@@ -1,11 +1,12 @@
 """What a registered model is: one literal with its weights, their files and their preprocessing."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from pcbench.models.base import Preprocessing, TemporalClassifier
+from pcbench.models.options import Json, Option
 from pcbench.registry import Registry
 
 
@@ -29,13 +30,13 @@ class Weights:
     Attributes:
         tag: as in timm ("imagenet1k", "cifar10").
         preprocessing: that the weights were trained with.
-        num_classes: length of the logits.
-        data: name of the data set that the weights are for ("imagenet", "cifar10").
+        num_classes: length of the logits; 0 where only the network itself knows.
+        data: whose classes the weights know: the name of a label space ("imagenet", "cifar10").
         sources: files by role ("backbone", "feedback", "network"); empty for "random".
         options: arguments for the builder that belong to these weights (tuned hyperparameters, width, ...).
         description: one line.
         timesteps: default T with these weights; None for the model's.
-        network: name of the model whose network these weights are for; None for the model that lists them.
+        baseline: tag with which the model's baseline has the same weights, where that is another tag.
     """
 
     tag: str
@@ -46,7 +47,7 @@ class Weights:
     options: Mapping[str, object] = field(default_factory=dict)
     description: str = ""
     timesteps: int | None = None
-    network: str | None = None
+    baseline: str | None = None
 
     def missing(self) -> list[str]:
         """One line for each file that is not at hand."""
@@ -62,33 +63,39 @@ class ModelSpec:
         family: "feedforward", "predictive", "hebbian", "recurrent" or "control".
         description: one line.
         build: makes the network: build(spec, weights, options, seed) with the parameters of `weights` loaded, or, when
-            `weights.tag` is "random", drawn with the seed. Raises UserError when an option is unknown or a file is
-            missing or wrong.
+            `weights.tag` is "random", drawn with the seed. Raises UserError when a file is missing or wrong, or an
+            option is none for this network.
         weights: in the order in which they are tried when the user names none. "random" is added by itself.
         timesteps: default T; 0 for a feedforward network.
         baseline: name of the feedforward network to compare with; None for one that is its own.
-        options: names of the options that `build` knows, with one line of help each.
+        options: that `build` knows.
+        counterpart: name of the model for other images that the command line runs, under that name, where this one
+            has no weights at hand.
+        source: SHA-256 over the source of a network of the user's own; "" for those of this package.
     """
 
     name: str
     family: str
     description: str
-    build: Callable[["ModelSpec", Weights, Mapping[str, object], int], TemporalClassifier]
+    build: Callable[["ModelSpec", Weights, Mapping[str, Json], int], TemporalClassifier]
     weights: tuple[Weights, ...]
     timesteps: int = 0
     baseline: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def own_weights(self) -> tuple[Weights, ...]:
-        """The weights that are for this very network."""
-        return tuple(entry for entry in self.weights if entry.network is None)
-
-    def with_weights_of(self, other: "ModelSpec") -> "ModelSpec":
-        """This model, which falls back on the weights of its counterpart for other images where its own are missing."""
-        return replace(self, weights=(*self.weights, *(replace(entry, network=other.name) for entry in other.weights)))
+    options: Mapping[str, Option] = field(default_factory=dict)
+    counterpart: str | None = None
+    source: str = ""
 
 
-MODELS = Registry[ModelSpec]("model", package="pcbench.models.zoo", entry_points="pcbench.models")
+def _adopt(name: str, thing: object) -> ModelSpec:
+    from pcbench.models.foreign import foreign_spec  # here: it is made of what is above
+
+    return foreign_spec(name, thing)
+
+
+MODELS = Registry[ModelSpec]("model", package="pcbench.models.zoo", entry_points="pcbench.models", adopt=_adopt)
+
+Source = Callable[[str, Mapping[str, object]], ModelSpec]
+"""(what follows the colon, the options in the name) -> the model. Raises UserError: there is none."""
 
 # Models by name from elsewhere: "timm:resnet18" asks the source "timm" for the model "resnet18".
-MODEL_SOURCES = Registry[Callable[[str], ModelSpec]]("source of models", package="pcbench.models.zoo")
+MODEL_SOURCES = Registry[Source]("source of models", package="pcbench.models.zoo")

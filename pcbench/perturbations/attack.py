@@ -234,7 +234,7 @@ class AttackImages(Perturbation):
         if name is None or name == model.name:
             return model
         if self._source is None:
-            from pcbench.models.loading import load_model
+            from pcbench.models.resolve import load_model
 
             weights = str(self.condition.params["source_weights"])
             self._source = load_model(str(name), weights, device=str(model.mean.device))
@@ -341,20 +341,19 @@ def settle_readout(at: object, timesteps: int, model: TemporalClassifier, where:
 
 def _settle_source(name: str, model: TemporalClassifier, where: str) -> tuple[str, str]:
     """The model that examples are crafted on, and the tag of its weights: for a baseline the model's own if at hand."""
-    from pcbench.models.loading import RANDOM, choose, find_model
+    from pcbench.models.resolve import find, resolve
 
-    tag: str | None = None
     if name == BASELINE:
-        baseline = find_model(model.name)[0].baseline if model.name else None
-        if baseline is None:
+        if not model.name or find(model.name).spec.baseline is None:
             return model.name, model.weights
-        name = baseline
-        tags = [RANDOM, *(entry.tag for entry in find_model(name)[0].weights if not entry.missing())]
-        tag = model.weights if model.weights in tags else None
-    weights = choose(name, tag).weights
-    if weights.num_classes != model.num_classes:
-        raise UserError(f"{where}: {name} has {weights.num_classes} classes, {model.name} {model.num_classes}")
-    return name, weights.tag
+        source = resolve(model.name, model.weights).baseline
+        if source is None:
+            raise UserError(f"{where}: the baseline of {model.name} has no weights at hand; name another source")
+    else:
+        source = resolve(name)
+    if source.num_classes != model.num_classes:
+        raise UserError(f"{where}: {source.name} has {source.num_classes} classes, {model.name} {model.num_classes}")
+    return source.name, source.weights
 
 
 def _check_differentiable(model: TemporalClassifier, t: int, where: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pcbench.errors import UserError
 from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.registry import Registry
@@ -116,4 +117,12 @@ class Perturbation(ABC):
         return {}
 
 
-KINDS = Registry[type[Perturbation]]("kind of perturbation", package="pcbench.perturbations")
+def _adopt(name: str, thing: object) -> type[Perturbation]:
+    if not isinstance(thing, type) or not issubclass(thing, Perturbation):
+        raise UserError(f"{name} is no kind of perturbation: a subclass of pcbench.perturbations.base.Perturbation")
+    return thing
+
+
+KINDS = Registry[type[Perturbation]](
+    "kind of perturbation", package="pcbench.perturbations", entry_points="pcbench.perturbations", adopt=_adopt
+)

@@ -10,6 +10,7 @@ from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier
 from pcbench.perturbations.base import KINDS, Perturbation
 from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, CONSTANTS, GROUPS, NAMES, SEVERITIES
+from pcbench.perturbations.corruptions.own import CORRUPTIONS
 
 _BACKENDS = ("native", "reference")
 _KEYS = {"kind", "names", "severities", "variant", "backend", "jpeg85", "frost_textures"}
@@ -19,7 +20,7 @@ class Corruption(Perturbation):
     """One corruption at one severity.
 
     A table of a suite file has the keys (all optional):
-    - names: corruptions; the 15 of the benchmark when absent.
+    - names: corruptions, or those of plug-ins; the 15 of the benchmark when absent.
     - severities: of 1-5; all five when absent.
     - variant: "auto" (default), "imagenet-c" or "cifar-c": the severity constants.
     - backend: "native" (default) or "reference".
@@ -32,7 +33,7 @@ class Corruption(Perturbation):
         """One condition for each name and severity, names first. Raises UserError for what it does not know."""
         for unknown in sorted(set(table) - _KEYS):
             raise UserError(f"suite {suite}: a corruption table has no key {unknown!r}; {did_you_mean(unknown, _KEYS)}")
-        names = _choices(suite, "corruption", table.get("names", list(BENCHMARK_NAMES)), NAMES)
+        names = _names(suite, table.get("names", list(BENCHMARK_NAMES)))
         severities = _choices(suite, "severity", table.get("severities", list(SEVERITIES)), SEVERITIES)
         variant = _choice(suite, "variant", table.get("variant", "auto"), ("auto", *CONSTANTS))
         backend = _choice(suite, "backend", table.get("backend", "native"), _BACKENDS)
@@ -43,8 +44,8 @@ class Corruption(Perturbation):
         if "frost_textures" in table:  # absent means 5
             params["frost_textures"] = table["frost_textures"]
         return [
-            Condition("corruption", str(name), GROUPS[str(name)], float(str(severity)), params)
-            for name in names
+            Condition("corruption", name, group, float(str(severity)), params | more)
+            for name, group, more in names
             for severity in severities
         ]
 
@@ -86,6 +87,23 @@ class Corruption(Perturbation):
             variant=str(condition.params["variant"]),
             frost_textures=int(str(condition.params.get("frost_textures", 5))),
         )
+
+
+def _names(suite: str, values: object) -> list[tuple[str, str, dict[str, object]]]:
+    """Name, group and further parameters of each; a plug-in's source belongs to what decides the result."""
+    if not isinstance(values, list) or not values:
+        raise UserError(f"suite {suite}: a list of at least one corruption is wanted, not {values!r}")
+    found: list[tuple[str, str, dict[str, object]]] = []
+    for name in map(str, values):
+        if name in NAMES:
+            found.append((name, GROUPS[name], {}))
+        elif name in CORRUPTIONS:
+            own = CORRUPTIONS[name]
+            found.append((name, own.group, {"source": own.source}))
+        else:
+            known = did_you_mean(name, [*NAMES, *CORRUPTIONS.names()])
+            raise UserError(f"suite {suite}: no corruption {name!r}; {known}")
+    return found
 
 
 def _choice(suite: str, what: str, value: object, known: tuple[object, ...]) -> object:

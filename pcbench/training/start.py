@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from pcbench.errors import UserError, did_you_mean
-from pcbench.models.loading import RANDOM, Choice, build, choose, find_model
+from pcbench.errors import UserError
 from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.resolve import RANDOM, Resolved, find, outline, resolve, tagged
 from pcbench.models.sources import UserFile, weights_folder
-from pcbench.models.spec import ModelSpec, Weights, WeightSource
+from pcbench.models.spec import Weights, WeightSource
 
 
 def without_feedback(
@@ -19,32 +19,24 @@ def without_feedback(
 
     Args:
         name: as `load_model`'s.
-        weights: a tag of the model, whose feedback file need not exist; None for the first whose backbone is at hand.
+        weights: a tag of the model, whose feedback file need not exist, or "random"; None for the first whose backbone
+            is at hand.
         device: where to put it.
         seed: of what is not loaded.
 
     Raises:
         UserError: unknown model or tag, the backbone's weights are missing, or the network is not predictive.
     """
-    spec, options = find_model(name)
-    entries = {
-        entry.tag: replace(entry, sources={role: file for role, file in entry.sources.items() if role != "feedback"})
-        for entry in spec.weights
-    }
-    if weights is None:
-        own = [entries[entry.tag] for entry in spec.own_weights()]
-        entry = next((entry for entry in own if not entry.missing()), own[0])
-    elif weights in entries:
-        entry = entries[weights]
-    elif weights == RANDOM:
-        return _predictive(choose(name, RANDOM), device, seed)
+    named = find(name)
+    tag = named.tag if weights is None else weights
+    if tag is not None:
+        entry = _without(tagged(named.spec, tag), "feedback")
     else:
-        raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, [*entries, RANDOM])}")
-    if entry.network is not None:
-        raise UserError(f"{spec.name}: weights {entry.tag!r} are those of {entry.network}; train that network")
+        entries = [_without(entry, "feedback") for entry in named.spec.weights]
+        entry = next((entry for entry in entries if not entry.missing()), entries[0])
     for source in entry.sources.values():
         source.path()  # downloads it where its library does that, or says what is missing
-    return _predictive(Choice(spec, entry, options), device, seed)
+    return _predictive(replace(outline(name, entry.tag), entry=entry), device, seed)
 
 
 def structure(name: str, weights: str | None = None) -> PredictiveClassifier:
@@ -52,19 +44,16 @@ def structure(name: str, weights: str | None = None) -> PredictiveClassifier:
 
     Its `weights` is the tag that was asked for, or the model's first. Raises UserError as `without_feedback`.
     """
-    spec, options = find_model(name)
-    entry = _entry(spec, weights)
-    model = _predictive(Choice(spec, replace(entry, sources={}), options), "cpu", 0)
-    model.weights = entry.tag
-    return model
+    return _predictive(outline(name, weights), "cpu", 0)
 
 
 def feedback_source(name: str, weights: str) -> WeightSource:
     """Where a model's feedback weights lie. Raises UserError: it has none."""
-    spec, _ = find_model(name)
-    sources = _entry(spec, weights).sources
+    named = find(name)
+    sources = tagged(named.spec, weights).sources
     if "feedback" not in sources:
-        raise UserError(f"{spec.name}, weights {weights!r}: there are no feedback weights")
+        why = "those of a random backbone are drawn with it" if weights == RANDOM else "there are none"
+        raise UserError(f"{named.spec.name}, weights {weights!r}: no file of feedback weights belongs to them: {why}")
     return sources["feedback"]
 
 
@@ -82,32 +71,26 @@ def feedback_place(name: str, weights: str) -> Path:
 
 def label_space(name: str, weights: str | None = None) -> str:
     """Whose classes a model's weights know ("imagenet", "cifar10"). Raises UserError: unknown model or tag."""
-    if weights == RANDOM:
-        weights = None
-    return _entry(find_model(name)[0], weights).data
+    named = find(name)
+    return tagged(named.spec, named.tag if weights is None else weights).data
 
 
 def predictive(
     name: str, weights: str | None = None, device: str | torch.device = "cpu", seed: int = 0
 ) -> PredictiveClassifier:
     """A predictive network with all its weights, as `load_model`; raises UserError when it is not predictive."""
-    return _predictive(choose(name, weights), device, seed)
+    return _predictive(resolve(name, weights), device, seed)
 
 
-def _entry(spec: ModelSpec, weights: str | None) -> Weights:
-    tags = {entry.tag: entry for entry in spec.weights}
-    if weights is None:
-        return spec.weights[0]
-    if weights not in tags:
-        raise UserError(f"{spec.name} has no weights {weights!r}; {did_you_mean(weights, tags)}")
-    return tags[weights]
+def _without(entry: Weights, role: str) -> Weights:
+    return replace(entry, sources={other: file for other, file in entry.sources.items() if other != role})
 
 
-def _predictive(choice: Choice, device: str | torch.device, seed: int) -> PredictiveClassifier:
-    model = build(choice, device, seed)
+def _predictive(resolved: Resolved, device: str | torch.device, seed: int) -> PredictiveClassifier:
+    model = resolved.build(device, seed)
     if not isinstance(model, PredictiveClassifier):
         raise UserError(
-            f"{choice.spec.name} is not a predictive network (family {choice.spec.family}); "
+            f"{resolved.name} is not a predictive network (family {resolved.family}); "
             "`pcbench models` lists those, and predify:NAME makes one of any network"
         )
     return model

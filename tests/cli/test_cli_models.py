@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from pcbench.cli.app import main
-from pcbench.models.loading import load_model
 from pcbench.models.predictive.config import read_config
+from pcbench.models.resolve import load_model
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import nn
 
 from pcbench.cli.app import main
 from pcbench.models.checkpoints import read
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 
 MODEL = "predify:tests.cli.test_cli_train_predictive:small"
 

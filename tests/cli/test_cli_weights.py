@@ -5,7 +5,7 @@ import torch
 
 from pcbench.cli.app import main
 from pcbench.models.checkpoints import Metadata, feedback_tensors, save
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 from pcbench.training.start import structure
 
 MODEL = "pefficientnet-lite0"

@@ -13,6 +13,8 @@ PREPROCESSING = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), res
 class Template(TemporalClassifier):
     """Logits are minus the squared distances of the smoothed image from one image of each class."""
 
+    label_space = "imagenet"
+
     def __init__(self) -> None:
         super().__init__(1000, PREPROCESSING, 2)
         self.centres = nn.Parameter(torch.full((1000, 48), 10.0))

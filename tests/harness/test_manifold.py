@@ -30,7 +30,7 @@ def test_correlation_is_pearsons() -> None:
 def test_distances_equal_those_of_two_separate_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pcbench.data.geometry import Geometry
     from pcbench.data.registry import load_data
-    from pcbench.models.loading import load_model
+    from pcbench.models.resolve import load_model
     from pcbench.randomness import normal_like
 
     (tmp_path / "suite.toml").write_text(SUITE)

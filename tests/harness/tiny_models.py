@@ -15,6 +15,8 @@ PREPROCESSING = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), res
 class Tiny(TemporalClassifier):
     """A linear layer whose logits drift with time, so that predictions change over timesteps."""
 
+    label_space = "imagenet"
+
     def __init__(self, classes: int = 1000, timesteps: int = 2) -> None:
         super().__init__(classes, PREPROCESSING, timesteps)
         generator = torch.Generator().manual_seed(1)

@@ -7,19 +7,19 @@ import torch
 
 import pcbench
 from pcbench.models.base import FeedforwardClassifier
-from pcbench.models.loading import Choice, build
 from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.resolve import Resolved
 from pcbench.models.sources import InstalledFile
 from pcbench.models.spec import MODELS
 from pcbench.models.vgg import VGGBlock
 
-OURS = [name for name, spec in MODELS if any(entry.data == "cifar10" for entry in spec.own_weights())]
+OURS = [name for name, spec in MODELS if any(entry.data == "cifar10" for entry in spec.weights)]
 
 
 def pvgg16(tag: str) -> PredictiveClassifier:
     spec = MODELS["pvgg16-cifar"]
     entry = next(entry for entry in spec.weights if entry.tag == tag)
-    model = build(Choice(spec, replace(entry, sources={}), {}))
+    model = Resolved(spec, replace(entry, sources={})).build()
     assert isinstance(model, PredictiveClassifier)
     return model
 

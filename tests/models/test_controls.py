@@ -21,9 +21,9 @@ from pcbench.data.registry import choose_data
 from pcbench.errors import UserError
 from pcbench.harness.run import run
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
-from pcbench.models.controls import Averaging, Control, Diffusion, heat_kernel, reflected
+from pcbench.models.controls import Averaging, Diffusion, heat_kernel, reflected
 from pcbench.models.listing import describe_model
-from pcbench.models.loading import choose, find_model, load_model
+from pcbench.models.resolve import find, load_model, resolve
 from pcbench.models.spec import MODELS
 from pcbench.perturbations.attacks.victim import Victim
 from pcbench.randomness import torch_generator
@@ -66,11 +66,15 @@ def _centres() -> Tensor:
 
 def knows_samples() -> FeedforwardClassifier:
     """Right about the sample images: something to attack, by the name `test_controls:knows_samples`."""
-    return FeedforwardClassifier(Nearest(_centres().clone()), 1000, OF_SAMPLES)
+    made = FeedforwardClassifier(Nearest(_centres().clone()), 1000, OF_SAMPLES)
+    made.label_space = "imagenet"  # type: ignore[assignment]
+    return made
 
 
 def with_dynamics() -> TemporalClassifier:
-    return Diffusion(small(), 0.5)
+    made = Diffusion(small(), 0.5)
+    made.label_space = "imagenet"  # type: ignore[assignment]
+    return made
 
 
 def images(count: int = 5, side: int = 8) -> Tensor:
@@ -226,9 +230,9 @@ def test_a_blur_keeps_its_precision_under_autocast() -> None:
     [
         ("averaging:vgg16-cifar?sigma=0", "sigma is 0; it is a number greater than 0 and at most 100"),
         ("diffusion:vgg16-cifar?sigma=-1", "sigma is -1; it is a number greater than 0"),
-        ("diffusion:vgg16-cifar?sigma=nan", "sigma is nan; it is a number greater than 0"),
-        ("diffusion:vgg16-cifar?sigma=wide", "sigma is 'wide'; it is a number, e.g. 0.5"),
-        ("averaging:vgg16-cifar?noise_seed=1.5", "noise_seed is '1.5'; it is the seed of the noise, a whole number"),
+        ("diffusion:vgg16-cifar?sigma=nan", "sigma is 'nan'; it is a number"),
+        ("diffusion:vgg16-cifar?sigma=wide", "sigma is 'wide'; it is a number"),
+        ("averaging:vgg16-cifar?noise_seed=1.5", "noise_seed is '1.5'; it is a whole number"),
         ("diffusion:vgg16-cifar?sigm=1", "diffusion:vgg16-cifar has no option 'sigm'; did you mean sigma?"),
         ("diffusion:vgg16-cifr", "no model 'vgg16-cifr'; did you mean vgg16-cifar"),
         ("averaging:pvgg16-cifar", "pvgg16-cifar has dynamics of its own"),
@@ -245,12 +249,13 @@ def test_what_cannot_be_is_one_clear_line(name: str, line: str) -> None:
 
 
 def test_weights_and_baseline_are_those_of_the_network() -> None:
-    spec, options = find_model("diffusion:vgg16-cifar?sigma=0.5")
-    assert options == {"sigma": "0.5"}
+    spec = find("diffusion:vgg16-cifar?sigma=0.5").spec
+    assert resolve("diffusion:vgg16-cifar?sigma=0.5").options == {"sigma": 0.5}
     assert (spec.family, spec.baseline, spec.timesteps) == ("control", "vgg16-cifar", 8)
     assert [entry.tag for entry in spec.weights] == [entry.tag for entry in MODELS["vgg16-cifar"].weights]
-    chosen, own = choose("averaging:vgg16-cifar", "cifar10-half"), choose("vgg16-cifar", "cifar10-half")
-    assert chosen.weights == own.weights
+    chosen, own = resolve("averaging:vgg16-cifar@cifar10-half"), resolve("vgg16-cifar", "cifar10-half")
+    assert chosen.entry == own.entry
+    assert chosen.baseline == own
 
 
 def test_shipped_weights_are_loaded_and_recorded() -> None:
@@ -270,16 +275,15 @@ def test_shipped_weights_are_loaded_and_recorded() -> None:
         assert torch.equal(model(x, timesteps=1)[0], own(x, timesteps=0)[0])
 
 
-def test_borrowed_weights_are_those_of_the_counterparts_control(
+def test_the_counterparts_control_takes_the_place_of_one_without_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    choice = choose("diffusion:vgg16", "cifar10-half")
-    assert choice.weights.network == "diffusion:vgg16-cifar"
-    assert "are those of the network diffusion:vgg16-cifar" in str(choice.notice)
-    model = load_model("diffusion:vgg16?sigma=0.6", "cifar10-half")
-    assert isinstance(model, Control)
-    assert (model.name, model.num_classes, model.wrapped.name) == ("diffusion:vgg16", 10, "vgg16-cifar")
+    chosen = resolve("diffusion:vgg16?sigma=0.6", cross=True)
+    assert (chosen.name, chosen.weights, chosen.options) == ("diffusion:vgg16-cifar", "cifar10-half", {"sigma": 0.6})
+    assert chosen.notices[0].startswith("diffusion:vgg16 runs as diffusion:vgg16-cifar: no weights of its own")
+    with pytest.raises(UserError, match="diffusion:vgg16: no weights are at hand"):
+        resolve("diffusion:vgg16")
 
 
 def test_everything_about_a_control() -> None:

@@ -1,4 +1,4 @@
-"""pvgg16 and vgg16 fall back on the weights of their CIFAR-10 counterparts, and never let a result pass for another."""
+"""What a name stands for: pvgg16 and vgg16 have counterparts for CIFAR-10, which run under names of their own."""
 
 from pathlib import Path
 
@@ -8,9 +8,8 @@ import torch
 from pcbench.cli.app import main
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, configuration_hash, feedback_tensors, save
-from pcbench.models.listing import describe_model
-from pcbench.models.loading import choose, load_model
 from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.resolve import checksum, load_model, resolve
 from pcbench.models.sources import UserFile
 from pcbench.models.spec import MODELS
 
@@ -50,36 +49,48 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["vgg16", "pvgg16"])
-def test_the_counterpart_is_used_with_a_notice_when_nothing_else_is_at_hand(name: str, mine: Path) -> None:
-    choice = choose(name)
-    assert choice.weights.tag == "cifar10"
-    assert choice.notice is not None
-    assert choice.notice.startswith(f"{name}: using weights 'cifar10' of the network {name}-cifar (cifar10), since ")
-    assert "'imagenet1k' is not at hand: missing" in choice.notice
-    model, other = load_model(name), load_model(f"{name}-cifar", "cifar10")
-    assert (model.name, model.weights, model.num_classes) == (name, "cifar10", 10)
-    assert model.provenance["network"] == f"{name}-cifar"
-    assert model.provenance["sha256"] == other.provenance["sha256"]
-    images = torch.rand(1, 3, 32, 32)
+def test_no_other_network_is_ever_loaded_under_a_name(name: str, mine: Path) -> None:
+    with pytest.raises(UserError, match=f"^{name}: no weights are at hand; missing: .*its counterpart .* {name}-cifar"):
+        load_model(name)
+    with pytest.raises(UserError, match=f"{name} has no weights 'cifar10'"):
+        load_model(name, "cifar10")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "pvgg16"])
+def test_the_command_line_runs_the_counterpart_under_the_counterparts_name(name: str, mine: Path) -> None:
+    chosen = resolve(name, cross=True)
+    assert (chosen.name, chosen.weights, chosen.label_space) == (f"{name}-cifar", "cifar10", "cifar10")
+    assert chosen.notices == (
+        f"{name} runs as {name}-cifar: no weights of its own are at hand "
+        f"(pcbench models '{name}' says what is missing)",
+    )
+    model, other = chosen.build(), load_model(f"{name}-cifar", "cifar10")
+    assert (model.name, model.weights, model.num_classes) == (f"{name}-cifar", "cifar10", 10)
+    assert checksum(model) == checksum(other)
+    assert resolve(name, "cifar10", cross=True).name == f"{name}-cifar"
+    assert resolve(name, "random", cross=True).name == name
+
+
+def test_the_baseline_has_the_same_weights_by_whatever_tag(mine: Path) -> None:
+    baseline = resolve("pvgg16-cifar@cifar10-published").baseline
+    assert baseline is not None
+    assert (baseline.name, baseline.weights) == ("vgg16-cifar", "cifar10")
+    random = resolve("pvgg16", "random")
+    assert random.baseline is not None
+    drawn, plain = random.build(seed=2), random.baseline.build(seed=2)
+    image = torch.rand(1, 3, 224, 224)
     with torch.inference_mode():
-        assert torch.equal(model(images, timesteps=1), other(images, timesteps=1))
-
-
-def test_a_named_tag_says_whose_weights_it_is(mine: Path) -> None:
-    notice = choose("pvgg16", "cifar10").notice
-    assert notice == "pvgg16: weights 'cifar10' are those of the network pvgg16-cifar"
-    assert choose("pvgg16-cifar", "cifar10").notice is None
+        assert torch.allclose(drawn(image, timesteps=0), plain(image, timesteps=0), atol=1e-5)
 
 
 def test_random_weights_are_those_of_the_network_itself() -> None:
     assert load_model("pvgg16?dynamics=no-error", "random").num_classes == 1000
-    assert choose("vgg16", "random").weights.data == "imagenet"
+    assert resolve("vgg16", "random").label_space == "imagenet"
 
 
 def test_a_network_that_is_made_predictive_keeps_to_its_own_weights() -> None:
     for name in ("predify:vgg16", "pvgg16"):
-        spec = choose(name, "random").spec
-        assert [entry.tag for entry in spec.own_weights()] == ["imagenet1k"]
+        assert [entry.tag for entry in resolve(name, "random").spec.weights] == ["imagenet1k"]
 
 
 def test_published_values_are_a_tag_of_the_same_files() -> None:
@@ -98,9 +109,9 @@ def test_borrowed_weights_are_not_trained_under_another_name(tmp_path: Path) -> 
     from pcbench.training.scratch import from_scratch
     from pcbench.training.start import without_feedback
 
-    with pytest.raises(UserError, match="those of vgg16-cifar; train that network"):
+    with pytest.raises(UserError, match="vgg16 has no weights 'cifar10'"):
         from_scratch("vgg16", "cifar10", 0)
-    with pytest.raises(UserError, match="those of pvgg16-cifar; train that network"):
+    with pytest.raises(UserError, match="pvgg16 has no weights 'cifar10'"):
         without_feedback("pvgg16", "cifar10")
 
 
@@ -115,23 +126,15 @@ def test_a_run_without_imagenet_and_network_uses_the_counterpart_on_packaged_ima
     shown = capsys.readouterr()
     assert not done.value.code, shown.err
     text = " ".join((shown.out + shown.err).split())
-    assert "of the network pvgg16-cifar" in text
+    assert "pvgg16 runs as pvgg16-cifar" in text
     assert "samples-cifar10" in text
     import pandas as pd
 
     table = pd.read_csv(tmp_path / "out" / "accuracy.csv")
     assert set(zip(table["model"], table["weights"], table["data"], strict=True)) == {
-        ("pvgg16", "cifar10", "samples-cifar10")
+        ("pvgg16-cifar", "cifar10", "samples-cifar10")
     }
     assert sorted(set(table["timestep"])) == [0, 1]
-
-
-def test_listings_name_the_network_of_borrowed_weights() -> None:
-    weights = describe_model("pvgg16", count=False)["weights"]
-    assert isinstance(weights, list)
-    entries = {entry["tag"]: entry for entry in weights}
-    assert entries["cifar10"]["network"] == "pvgg16-cifar"
-    assert entries["imagenet1k"]["network"] is None
 
 
 def test_every_file_of_ours_that_is_not_shipped_is_the_users() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import pcbench
 from pcbench.models.base import FeedforwardClassifier, Preprocessing
 from pcbench.models.folding import fold_batch_norms
-from pcbench.models.loading import build, choose
+from pcbench.models.resolve import load_model
 
 
 def trained(network: nn.Module) -> nn.Module:
@@ -91,8 +91,9 @@ def test_a_convolution_with_a_pcoder_keeps_its_output() -> None:
     torch.testing.assert_close(network(x, timesteps=2), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_models_are_merged_when_loaded_but_counted_as_published() -> None:
-    merged, published = (build(choose("resnet18", "random"), merge=merge) for merge in (True, False))
+def test_models_are_loaded_as_published_and_merged_on_demand() -> None:
+    merged, published = (load_model("resnet18", "random") for _ in range(2))
+    merged.merge_layers()
     assert sum(isinstance(module, nn.BatchNorm2d) for module in merged.modules()) == 0
     assert sum(isinstance(module, nn.BatchNorm2d) for module in published.modules()) == 20
     assert sum(parameter.numel() for parameter in published.parameters()) == 11_689_512

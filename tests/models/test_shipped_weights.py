@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pcbench
 from pcbench.models.checkpoints import read
-from pcbench.models.loading import choose, load_model
+from pcbench.models.resolve import load_model, resolve
 from pcbench.models.shipped import SHIPPED, tuned_values
 from pcbench.models.sources import sha256
 from pcbench.models.spec import MODELS
@@ -20,8 +20,8 @@ def test_every_shipped_file_is_whole_and_has_a_card_with_its_checksum() -> None:
 
 
 def test_pefficientnet_lite0_runs_with_what_is_shipped() -> None:
-    choice = choose("pefficientnet-lite0")
-    assert (choice.weights.tag, choice.notice) == ("imagenet1k", None)
+    choice = resolve("pefficientnet-lite0")
+    assert (choice.weights, choice.notices) == ("imagenet1k", ())
     model = load_model("pefficientnet-lite0")
     file = FOLDER / "pefficientnet-lite0-imagenet1k.safetensors"
     assert model.provenance["sha256"]["feedback"] == sha256(file)  # type: ignore[index]
@@ -54,7 +54,7 @@ def test_shipped_values_are_those_of_their_tag() -> None:
     for path in FOLDER.glob("*.toml"):
         found = tuned_values(path.stem)
         assert found is not None
-        entries = [(spec, entry) for _, spec in MODELS for entry in spec.own_weights()]
+        entries = [(spec, entry) for _, spec in MODELS for entry in spec.weights]
         named = [(spec, entry) for spec, entry in entries if f"{spec.name}-{entry.tag}" == path.stem]
         assert [(entry.timesteps, entry.options["feedback"]) for _, entry in named] == [
             (found.timesteps, found.options["feedback"])

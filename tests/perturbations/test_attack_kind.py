@@ -10,7 +10,7 @@ from torch import Tensor
 from pcbench.analysis.attacks import ROLES, read_name
 from pcbench.errors import UserError
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 from pcbench.perturbations.attack import AttackImages, _settle_source
 from pcbench.perturbations.attack_probe import AttackProbe
 from pcbench.perturbations.attacks.attack import ATTACKS
@@ -174,7 +174,7 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
         other.head.weight.mul_(-1)
     monkeypatch.setattr("pcbench.perturbations.attack._settle_source", lambda name, model, where: (name, "tag"))
     known = {("other", "tag", "cpu"): other}
-    monkeypatch.setattr("pcbench.models.loading.load_model", lambda name, weights, device: known[name, weights, device])
+    monkeypatch.setattr("pcbench.models.resolve.load_model", lambda name, weights, device: known[name, weights, device])
     images, labels = task(24, seed=3)
     found = attack(network(), images, labels, attack="fgsm", epsilons=[0.03], at=[1], source="other")
     with torch.no_grad():

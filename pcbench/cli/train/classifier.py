@@ -19,10 +19,10 @@ def command(**options: Any) -> None:
     Writes into the output folder: network.safetensors, log.csv, curves.png, and the state to go on from.
     """
     from pcbench.errors import UserError
-    from pcbench.models.loading import find_model
+    from pcbench.models.resolve import find
     from pcbench.training.recipes import CLASSIFIER
 
-    spec, _ = find_model(options["model"])
+    spec = find(options["model"]).spec
     if spec.timesteps:
         raise UserError(f"{spec.name} has dynamics; `pcbench train convrnn` trains recurrent networks")
     train("pcbench train classifier", CLASSIFIER, **options)

@@ -27,9 +27,8 @@ def command(timesteps: int | None, loss_over: str, **options: Any) -> None:
 
     Writes into the output folder: network.safetensors, log.csv, curves.png, and the state to go on from.
     """
-    from pcbench.models.loading import find_model
+    from pcbench.models.resolve import find
     from pcbench.training.recipes import CONVRNN
 
-    spec, _ = find_model(options["model"])
-    steps = spec.timesteps if timesteps is None else timesteps
+    steps = find(options["model"]).spec.timesteps if timesteps is None else timesteps
     train("pcbench train convrnn", CONVRNN, timesteps=steps, loss_over=loss_over, **options)

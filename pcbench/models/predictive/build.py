@@ -10,6 +10,7 @@ from torch import nn
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.checkpoints import configuration_hash, load_feedback
+from pcbench.models.options import Json, Option, by_content, existing_file, numbers, one_of, whole
 from pcbench.models.own import initialised
 from pcbench.models.predictive.classifier import PredictiveClassifier
 from pcbench.models.predictive.config import Hyperparameters, PredictiveConfig, Scaling
@@ -19,13 +20,19 @@ from pcbench.models.spec import ModelSpec, Weights, WeightSource
 
 Dynamics = Literal["full", "no-error", "no-feedback", "memory-only"]
 
-OPTIONS: Mapping[str, str] = {
-    "dynamics": "full, or an ablation: no-error (pc = 0), no-feedback (feedback = 0), memory-only (both 0)",
-    "feedforward": "weight of the drive from below: a number, or one per PCoder with commas",
-    "feedback": "weight of the prediction from above, likewise",
-    "pc": "weight of the error gradient, likewise",
-    "scaling": "of the error gradient: none or kc",
-    "init_noise": "start from noise instead of the feedforward pass: the seed of the noise",
+OPTIONS: Mapping[str, Option] = {
+    "dynamics": Option(
+        "full, or an ablation: no-error (pc = 0), no-feedback (feedback = 0), memory-only (both 0)",
+        one_of(*get_args(Dynamics)),
+    ),
+    "feedforward": Option("weight of the drive from below: a number, or one per PCoder with commas", numbers),
+    "feedback": Option("weight of the prediction from above, likewise", numbers),
+    "pc": Option("weight of the error gradient, likewise", numbers),
+    "scaling": Option("of the error gradient: none or kc", one_of(*get_args(Scaling))),
+    "init_noise": Option("start from noise instead of the feedforward pass: the seed of the noise", whole),
+    "feedback_weights": Option(
+        "file of feedback weights for this very configuration, in the place of the tag's", existing_file, by_content
+    ),
 }
 
 # The values that the published experiments ran with; the published configuration files differ.
@@ -33,7 +40,7 @@ PUBLISHED: Mapping[str, object] = {"feedforward": 0.8, "feedback": 0.1, "pc": 0.
 
 TUNED = "hyperparameters tuned on images with noise"  # of a tag, in its description
 
-Configure = Callable[[nn.Module, Preprocessing, Mapping[str, object]], PredictiveConfig]
+Configure = Callable[[nn.Module, Preprocessing, Mapping[str, Json]], PredictiveConfig]
 """(backbone, preprocessing, options) -> the configuration to predify the backbone with."""
 
 
@@ -51,6 +58,7 @@ def predictive_weights(base: Weights, feedback: WeightSource, options: Mapping[s
         sources={**sources, "feedback": feedback},
         options={**base.options, **(options or {})},
         description=f"backbone: {base.description or base.tag}",
+        baseline=base.tag,
     )
 
 
@@ -78,7 +86,7 @@ def predictive_spec(
     configure: Configure,
     weights: tuple[Weights, ...],
     timesteps: int,
-    options: Mapping[str, str] | None = None,
+    options: Mapping[str, Option] | None = None,
 ) -> ModelSpec:
     """A predictive model over a feedforward one.
 
@@ -92,7 +100,7 @@ def predictive_spec(
         options: further options that `configure` understands.
     """
 
-    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
         role = next((role for entry in base.weights for role in entry.sources), "network")
         sources = {role: weights.sources["backbone"]} if "backbone" in weights.sources else {}
         backbone = base.build(base, replace(weights, sources=sources), {}, seed)
@@ -102,12 +110,13 @@ def predictive_spec(
         network = initialised(lambda: PredictiveNet(backbone.network, config), seed)
         checksums = {"backbone": sha256(weights.sources["backbone"].path())} if sources else {}
         identity = configuration_hash(config.structure())
-        if "feedback" in weights.sources:
-            path = weights.sources["feedback"].path()
+        given = options.get("feedback_weights")
+        if given is not None or "feedback" in weights.sources:
+            path = weights.sources["feedback"].path() if given is None else Path(str(given))
             load_feedback(network, path, architecture=name, configuration=identity)
             checksums["feedback"] = sha256(path)
         dynamics = apply_options(network, {**weights.options, **options})
-        model = PredictiveClassifier(network, weights.num_classes, weights.preprocessing, spec.timesteps)
+        model = PredictiveClassifier(network, backbone.num_classes, weights.preprocessing, spec.timesteps)
         model.provenance = {
             "sha256": checksums,
             "seed": seed,
@@ -129,6 +138,7 @@ def predictive_spec(
         timesteps=timesteps,
         baseline=base.name,
         options={**OPTIONS, **(options or {})},
+        source=base.source,
     )
 
 
@@ -190,13 +200,19 @@ def _choice(name: str, given: object, known: Sequence[str]) -> str:
     return str(given)
 
 
-def feedback_file_name(model: str, tag: str) -> str:
+def feedback_file_name(model: str, tag: str, configuration: str = "") -> str:
     """Name of a file of feedback weights in the user's folder of weights.
+
+    Args:
+        model: name of the predictive network.
+        tag: of the weights.
+        configuration: hash of a configuration of the user's own.
 
     >>> feedback_file_name("predify:timm:resnet18", "a1_in1k")
     'predify-timm-resnet18-a1_in1k.safetensors'
     """
-    return f"{model}-{tag}.safetensors".replace(":", "-").replace("/", "-")
+    ending = f"-{configuration[:12]}" if configuration else ""
+    return f"{model}-{tag}{ending}.safetensors".replace(":", "-").replace("/", "-")
 
 
 def shipped_configuration(name: str) -> Path:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from torch import nn
 
-from pcbench.errors import UserError, did_you_mean
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
-from pcbench.models.own import own_network, read_number, trained_here
+from pcbench.models.options import Json, Option, number
+from pcbench.models.own import own_network, trained_here
 from pcbench.models.predictive.build import (
     PUBLISHED,
     TUNED,
@@ -21,20 +21,17 @@ from pcbench.models.shipped import tuned_values, weights_file
 from pcbench.models.spec import MODELS, ModelSpec, Weights, WeightSource
 from pcbench.models.vgg import CIFAR10, CONVOLUTIONS, VGG16, Convolution, vgg16
 
-WIDTH_HELP = "factor on the channels; 1 is the published width"
+WIDTH = Option("factor on the channels; 1 is the published width", number)
 
 
-def configuration(weights: Weights, options: Mapping[str, object]) -> tuple[float, Convolution]:
-    """(width, kind of convolution), from the weights' own options and the user's. Raises UserError."""
+def configuration(weights: Weights, options: Mapping[str, Json]) -> tuple[float, Convolution]:
+    """(width, kind of convolution), from the weights' own options and the user's."""
     merged = {**weights.options, **options}
-    kind = str(merged.get("convolutions", "implicit"))
-    for known in CONVOLUTIONS:
-        if kind == known:
-            return read_number(merged, "width", 1.0), known
-    raise UserError(f"no convolutions {kind!r}; {did_you_mean(kind, CONVOLUTIONS)}")
+    kind = merged.get("convolutions", "implicit")
+    return float(str(merged.get("width", 1.0))), next(known for known in CONVOLUTIONS if known == kind)
 
 
-def build_vgg16(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+def build_vgg16(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
     """The baseline as a classifier."""
     width, kind = configuration(weights, options)
     network, record = own_network(
@@ -65,7 +62,7 @@ def _register(name: str, description: str, kind: Convolution) -> ModelSpec:
             cifar10_weights(name, "classifier", "cifar10", "full width", convolutions=kind),
             cifar10_weights(name, "classifier", "cifar10-half", "half width", convolutions=kind, width=0.5),
         ),
-        options={"width": WIDTH_HELP},
+        options={"width": WIDTH},
     )
     MODELS.register(name, spec)
     return spec
@@ -77,7 +74,7 @@ VGG16_CIFAR = _register(
 _register("vgg16-cifar-plain", "VGG16 for 32 x 32 images with plain convolutions, ReLU before batch norm", "plain")
 
 
-def _configure(backbone: nn.Module, preprocessing: Preprocessing, options: Mapping[str, object]) -> PredictiveConfig:
+def _configure(backbone: nn.Module, preprocessing: Preprocessing, options: Mapping[str, Json]) -> PredictiveConfig:
     """The shipped configuration for the backbone's width."""
     assert isinstance(backbone, VGG16)
     names = {512: "pvgg16-cifar", 256: "pvgg16-cifar-half"}  # channels before the readout

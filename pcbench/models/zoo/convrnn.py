@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pcbench.models.base import IMAGENET_224, TemporalClassifier
 from pcbench.models.convrnn.graph import GraphFile, make_graph, shipped_graphs
 from pcbench.models.convrnn.network import ConvRNN
-from pcbench.models.own import own_network, read_number, trained_here
+from pcbench.models.options import Json, Option, number
+from pcbench.models.own import own_network, trained_here
 from pcbench.models.spec import MODELS, ModelSpec, Weights
 from pcbench.models.vgg import CIFAR10
 
@@ -39,8 +40,8 @@ def _register(file: GraphFile, cell: str, geometry: str | None) -> None:
     control = f"convrnn-{CONTROL}-{file.name}{ending}"
     graph = make_graph(file, cell, geometry)
 
-    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
-        width = read_number({**weights.options, **options}, "width", 1.0)
+    def build(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
+        width = float(str({**weights.options, **options}.get("width", 1.0)))
         model, record = own_network(
             lambda: ConvRNN(make_graph(file, cell, geometry, width), weights.num_classes, weights.preprocessing),
             spec.name,
@@ -63,7 +64,7 @@ def _register(file: GraphFile, cell: str, geometry: str | None) -> None:
             weights=_weights(prefix + ending, cell, geometry),
             timesteps=graph.timesteps if graph.has_dynamics else 0,
             baseline=control if CONTROL in _CELLS_OF[file.name] and cell != CONTROL else None,
-            options={"width": "factor on the channels; 1 is the published width"},
+            options={"width": Option("factor on the channels; 1 is the published width", number)},
         ),
     )
 

@@ -6,9 +6,11 @@ from functools import partial
 
 from pcbench.models.base import FeedforwardClassifier, TemporalClassifier
 from pcbench.models.hah import ALPHAS, HaHCost, hah_vgg16
+from pcbench.models.options import Json, Option, one_of
 from pcbench.models.own import own_network
 from pcbench.models.spec import MODELS, ModelSpec, Weights
-from pcbench.models.zoo.cifar import WIDTH_HELP, cifar10_weights, configuration
+from pcbench.models.vgg import CONVOLUTIONS
+from pcbench.models.zoo.cifar import WIDTH, cifar10_weights, configuration
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ VARIANTS: Mapping[str, Variant] = {
 }
 
 
-def build_hah(spec: ModelSpec, weights: Weights, options: Mapping[str, object], seed: int) -> TemporalClassifier:
+def build_hah(spec: ModelSpec, weights: Weights, options: Mapping[str, Json], seed: int) -> TemporalClassifier:
     """A variant as a classifier."""
     variant = VARIANTS[spec.name]
     width, kind = configuration(weights, options)
@@ -67,6 +69,9 @@ for _name, _variant in VARIANTS.items():
                 cifar10_weights(_name, "hah", "cifar10-half", "half width", width=0.5),
             ),
             baseline="vgg16-cifar",
-            options={"width": WIDTH_HELP, "convolutions": "of the seven VGG blocks: implicit or plain"},
+            options={
+                "width": WIDTH,
+                "convolutions": Option("of the seven VGG blocks: implicit or plain", one_of(*CONVOLUTIONS)),
+            },
         ),
     )

@@ -1,5 +1,6 @@
 """Feedforward networks of torchvision and timm: by source ("timm:NAME", "torchvision:NAME"), and the baselines."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pcbench.models.base import IMAGENET_224
@@ -11,19 +12,31 @@ from pcbench.models.feedforward import (
     torchvision_spec,
     torchvision_weights,
 )
-from pcbench.models.spec import MODEL_SOURCES, MODELS
+from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec
 from pcbench.models.zoo.cifar import VGG16_CIFAR
 
-MODEL_SOURCES.register("timm", timm_spec)
-MODEL_SOURCES.register("torchvision", torchvision_spec)
+
+def _timm(rest: str, _: Mapping[str, object]) -> ModelSpec:
+    return timm_spec(rest)
+
+
+def _torchvision(rest: str, _: Mapping[str, object]) -> ModelSpec:
+    return torchvision_spec(rest)
+
+
+MODEL_SOURCES.register("timm", _timm)
+MODEL_SOURCES.register("torchvision", _torchvision)
 
 # What both libraries say about these weights, here so that neither is imported but for its own networks.
 _EFFICIENTNET_B0 = replace(IMAGENET_224, interpolation="bicubic")
 _RESNET50_V2 = replace(IMAGENET_224, resize=232)
 
-VGG16 = torchvision_network(
-    "vgg16", "vgg16", (torchvision_weights("imagenet1k", "VGG16_Weights.IMAGENET1K_V1", IMAGENET_224),)
-).with_weights_of(VGG16_CIFAR)
+VGG16 = replace(
+    torchvision_network(
+        "vgg16", "vgg16", (torchvision_weights("imagenet1k", "VGG16_Weights.IMAGENET1K_V1", IMAGENET_224),)
+    ),
+    counterpart=VGG16_CIFAR.name,
+)
 RESNET18 = torchvision_network(
     "resnet18", "resnet18", (torchvision_weights("imagenet1k", "ResNet18_Weights.IMAGENET1K_V1", IMAGENET_224),)
 )

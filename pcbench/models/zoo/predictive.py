@@ -1,11 +1,14 @@
 """Networks with predictive-coding dynamics: the published two, their relatives, and "predify:NAME" for any other."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from pcbench.errors import UserError
 from pcbench.models.base import Preprocessing
+from pcbench.models.checkpoints import configuration_hash
+from pcbench.models.options import Json, Option, by_content, existing_file
 from pcbench.models.predictive.build import (
     PUBLISHED,
     TUNED,
@@ -29,18 +32,20 @@ TIMESTEPS = 4
 Tag = tuple[str, str, Mapping[str, object]]  # name, description, hyperparameters
 
 
-def _feedback(model: str, tag: str, get: str | None = None) -> WeightSource:
-    train = f"pcbench train feedback --model '{model}' --data IMAGENET --output DIR --install"
-    return weights_file(feedback_file_name(model, tag), get or train)
+def _feedback(model: str, tag: str, config: str = "", configuration: str = "") -> WeightSource:
+    """The file for a model and tag, and for a configuration of the user's own (file, hash)."""
+    named = f"{model}?config={config}" if config else model
+    train = f"pcbench train feedback --model '{named}' --weights {tag} --data IMAGES --install"
+    return weights_file(feedback_file_name(model, tag, configuration), train)
 
 
 def _with_configuration(
     name: str,
     description: str,
     base: ModelSpec,
-    get: str | None = None,
     values: Mapping[str, object] | None = None,
     tags: Sequence[Tag] = (),
+    counterpart: str | None = None,
 ) -> ModelSpec:
     """Register a network with the shipped configuration of its name.
 
@@ -48,33 +53,44 @@ def _with_configuration(
         name: see ModelSpec.
         description: see ModelSpec.
         base: the feedforward model.
-        get: command that puts feedback weights into the user's folder; None for training them.
         values: hyperparameters other than the configuration's.
         tags: further tags of the first weights, with other hyperparameters. Tuned ones, where they are shipped, are
             one by themselves: "tuned".
+        counterpart: see ModelSpec.
     """
     config = read_config(shipped_configuration(name))
-    weights = [predictive_weights(entry, _feedback(name, entry.tag, get), values) for entry in base.own_weights()]
+    weights = [predictive_weights(entry, _feedback(name, entry.tag), values) for entry in base.weights]
     weights += [with_values(weights[0], *tag) for tag in tags]
     if (found := tuned_values(f"{name}-tuned")) is not None:
         weights.append(with_values(weights[0], "tuned", TUNED, found.options, found.timesteps))
-    return predictive_spec(name, description, base, lambda *_: config, tuple(weights), TIMESTEPS)
+    spec = predictive_spec(name, description, base, lambda *_: config, tuple(weights), TIMESTEPS)
+    return replace(spec, counterpart=counterpart)
 
 
-def predify_spec(rest: str) -> ModelSpec:
-    """The model "predify:NAME", where NAME is a feedforward model; the option `config` names a file."""
-    from pcbench.models.loading import find_model
+_CONFIG = "TOML file (pcbench predify writes one); without, PCoders go where the spatial size changes"
 
-    base, options = find_model(rest)
-    if options:
+
+def predify_spec(rest: str, options: Mapping[str, object]) -> ModelSpec:
+    """The model "predify:NAME", where NAME is a feedforward model; the option `config` names a file.
+
+    A configuration of the user's own has files of feedback weights of its own.
+    """
+    from pcbench.models.resolve import find
+
+    named = find(rest)
+    if named.options:
         raise UserError(f"{rest}: options of the backbone are not passed on")
+    base = named.spec
     if base.family == "predictive":
         raise UserError(f"{base.name} is predictive already; predify a feedforward network")
     name = f"predify:{base.name}"
 
-    def configure(backbone: nn.Module, preprocessing: Preprocessing, given: Mapping[str, object]) -> PredictiveConfig:
-        file = given.get("config")
-        if file is not None:
+    file, own = options.get("config"), ""
+    if file is not None:
+        own = configuration_hash(read_config(str(file)).structure())
+
+    def configure(backbone: nn.Module, preprocessing: Preprocessing, given: Mapping[str, Json]) -> PredictiveConfig:
+        if (file := given.get("config")) is not None:
             return read_config(str(file))
         return automatic_config(backbone, (len(preprocessing.mean), *preprocessing.size), name=name)
 
@@ -83,9 +99,9 @@ def predify_spec(rest: str) -> ModelSpec:
         f"{base.description}, made predictive",
         base,
         configure,
-        tuple(predictive_weights(entry, _feedback(name, entry.tag)) for entry in base.own_weights()),
+        tuple(predictive_weights(entry, _feedback(name, entry.tag, str(file or ""), own)) for entry in base.weights),
         TIMESTEPS,
-        {"config": "TOML file (pcbench predify writes one); without, PCoders go where the spatial size changes"},
+        {"config": Option(_CONFIG, existing_file, by_content)},
     )
 
 
@@ -108,22 +124,20 @@ _MODELS = (
         "pefficientnet-b0",
         "EfficientNet-B0 with predictive-coding dynamics, 8 PCoders, as published",
         EFFICIENTNET_B0,
-        get="pcbench weights import pefficientnet-b0 FILES",
         values=PUBLISHED,
     ),
     _with_configuration(
         "pvgg16",
         "VGG16 with predictive-coding dynamics, 5 PCoders, as published",
         VGG16,
-        get="pcbench weights import pvgg16 FILES",
         values=PUBLISHED,
-    ).with_weights_of(PVGG16_CIFAR),
+        counterpart=PVGG16_CIFAR.name,
+    ),
     _with_configuration("presnet18", "ResNet-18 with predictive-coding dynamics, 4 PCoders", RESNET18),
     _with_configuration(
         "presnet18-cifar",
         "resnet18-cifar with predictive-coding dynamics, 4 PCoders",
         RESNET18_CIFAR,
-        get="pcbench train feedback --model presnet18-cifar --data CIFAR10 --output DIR --install",
     ),
     _with_configuration("presnet50", "ResNet-50 with predictive-coding dynamics, 4 PCoders", RESNET50),
 )

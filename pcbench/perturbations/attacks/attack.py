@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.perturbations.attacks.victim import Victim
-from pcbench.registry import Registry
+from pcbench.registry import Registry, instance_of
 
 Norm = Literal["linf", "l2", "l0"]
 Role = Literal["white-box", "single-step", "gradient-free", "hard-label"]
@@ -109,4 +109,6 @@ class Attack:
         return {**self.options, **given}
 
 
-ATTACKS = Registry[Attack]("attack", package="pcbench.perturbations.attacks")
+ATTACKS = Registry[Attack](
+    "attack", package="pcbench.perturbations.attacks", entry_points="pcbench.attacks", adopt=instance_of(Attack)
+)

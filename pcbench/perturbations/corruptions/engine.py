@@ -11,6 +11,7 @@ from torch import Tensor
 from pcbench.errors import UserError, did_you_mean
 from pcbench.perturbations.corruptions.constants import CONSTANTS, NAMES, SEVERITIES, Variant
 from pcbench.perturbations.corruptions.jpeg import DISK_QUALITY, jpeg_batch
+from pcbench.perturbations.corruptions.own import CORRUPTIONS
 
 Images = TypeVar("Images", Tensor, npt.NDArray[Any])
 BACKENDS = ("native", "reference")
@@ -32,7 +33,7 @@ def corrupt(
 
     Args:
         images: (B, H, W, 3) uint8, array or tensor of any device; H and W at least 32.
-        name: one of the 19 names in `NAMES`.
+        name: one of the 19 names in `NAMES`, or a plug-in's, which is made in one way whatever backend and variant.
         severity: 1 to 5.
         seed: of the run.
         ids: B image ids; 0..B-1 when None. An id counts as its text: 7 and "7" are the same image.
@@ -98,7 +99,9 @@ def corrupt_severities(
     Raises:
         UserError: see `corrupt`.
     """
-    _check_choice("corruption", name, NAMES)
+    own = CORRUPTIONS[name] if name not in NAMES and name in CORRUPTIONS else None
+    if own is None:
+        _check_choice("corruption", name, [*NAMES, *CORRUPTIONS.names()])
     _check_choice("corruption backend", backend, BACKENDS)
     _check_choice("corruption variant", variant, ("auto", *CONSTANTS))
     for severity in severities:
@@ -113,7 +116,9 @@ def corrupt_severities(
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
     wanted = [int(severity) for severity in severities]
     made: Sequence[Tensor]
-    if backend == "reference":
+    if own is not None:
+        made = [own.apply(tensor, each, seed, names) for each in wanted]
+    elif backend == "reference":
         if variant == "cifar-c":
             raise UserError("the reference backend has ImageNet-C's constants only; for cifar-c use backend native")
         from pcbench.perturbations.corruptions.reference import corrupt_reference

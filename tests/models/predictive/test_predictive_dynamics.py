@@ -11,8 +11,8 @@ from torch import nn
 
 import pcbench
 from pcbench.errors import UserError
-from pcbench.models.loading import load_model
 from pcbench.models.predictive.network import PredictiveNet
+from pcbench.models.resolve import load_model
 from pcbench.models.spec import MODELS
 
 HYPERPARAMETERS = [(0.3, 0.2, 0.9), (0.5, 0.3, 0.7), (0.4, 0.1, 0.8)]

@@ -12,11 +12,11 @@ from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, read, save
 from pcbench.models.listing import describe_model, list_models
-from pcbench.models.loading import choose, load_model
 from pcbench.models.predictive.build import apply_options
 from pcbench.models.predictive.config import read_config
 from pcbench.models.predictive.dynamics import term_shares
 from pcbench.models.predictive.placement import automatic_config
+from pcbench.models.resolve import load_model, resolve
 from pcbench.models.spec import MODELS
 
 
@@ -110,7 +110,7 @@ def test_feedback_weights_are_loaded_from_the_user_s_folder(tmp_path, monkeypatc
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
     name = "predify:efficientnet-lite0"
     with pytest.raises(UserError, match="predify-efficientnet-lite0-imagenet1k"):
-        choose(name)
+        resolve(name)
     random = load_model(name, "random", seed=3)
     path = tmp_path / "predify-efficientnet-lite0-imagenet1k.safetensors"
     identity = random.provenance["configuration"]
@@ -245,7 +245,7 @@ def test_the_list_of_models_says_what_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     rows = {row["name"]: row for row in list_models()}
     assert rows["efficientnet-lite0"]["at_hand"] == ["imagenet1k", "random"]
-    assert rows["pvgg16"]["at_hand"] == ["cifar10-half", "cifar10-half-published", "random"]
+    assert rows["pvgg16"]["at_hand"] == ["random"]
     assert "vgg16-397923af.pth" in rows["pvgg16"]["needs"]["imagenet1k"][0]
     assert rows["pvgg16"]["baseline"] == "vgg16"
     about = describe_model("efficientnet-lite0")
