@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from pcbench import load_model
 from pcbench.data.geometry import Geometry
 from pcbench.data.registry import choose_data
 from pcbench.errors import UserError
 from pcbench.models import sources
-from pcbench.models.loading import load_model
 from pcbench.models.spec import MODELS
 
 NETWORKS = ("efficientnet-lite1", "efficientnet-lite2", "resnet18-cifar")
