@@ -1,10 +1,16 @@
 """TOML files from outside, read with one clear line for whatever is wrong with them."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from pcbench.errors import UserError
+from pcbench.files import read_file
+
+_LONGEST = 1 << 20  # bytes; the longest that anybody writes has a thousandth
+# A key of very many parts: the time that it takes grows with the square of their number.
+_DEEP = re.compile(r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){50}""")
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -15,13 +21,13 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         what: it is, and its name, for messages: "suite file mine.toml".
 
     Raises:
-        UserError: the file is missing, cannot be read, or is not TOML.
+        UserError: the file is missing, cannot be read, is not a regular file, or is not TOML.
     """
+    content = read_file(path, limit=_LONGEST, what=what, follow=True)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"no {what}") from None
-    except OSError as error:
-        raise UserError(f"{what} cannot be read: {error.strerror}") from None
+        text = content.decode()
+        if _DEEP.search(text):
+            raise ValueError("it has a key of more than 50 parts")
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # among them wrong UTF-8, and numbers of thousands of digits
         raise UserError(f"{what} is not valid TOML: {error}") from None

@@ -14,7 +14,7 @@ import click
 @click.option("--limit", type=int, metavar="N", help="Take N images only, balanced over classes.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random numbers.")
 @click.option("--format", "form", default="jpeg", show_default=True, help="jpeg (quality 85, as ImageNet-C) or png.")
-@click.option("--size", type=int, default=224, show_default=True, help="Side of the images of ImageNet; crop of 256.")
+@click.option("--size", type=int, default=224, show_default=True, help="Side of photographs; crop of 256.")
 @click.option("--frost-textures", type=int, default=5, show_default=True, help="5, as ImageNet-C, or all 6.")
 @click.option("--backend", default="native", show_default=True, help="native or reference.")
 @click.option("--variant", default="auto", show_default=True, help="imagenet-c, cifar-c, or auto: by the image size.")
@@ -79,15 +79,13 @@ def command(
 
 def _preview(image: Path, output: Path, seed: int, variant: str, size: int) -> None:
     from pcbench.data.geometry import Geometry
-    from pcbench.data.images import decode_file
+    from pcbench.data.images import decode_file, read_image
     from pcbench.errors import UserError
     from pcbench.figures.corruptions import contact_sheet
 
-    if not image.is_file():
-        raise UserError(f"no image file {image}")
     if output.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise UserError(f"a sheet is written as .png, .svg or .pdf, not as {output.name}")
-    pixels = decode_file(image.name, image.read_bytes())
+    pixels = decode_file(image.name, read_image(image, image.name))
     if pixels.shape[:2] != (32, 32):
         pixels = Geometry((size, size), round(size * 256 / 224)).prepare(pixels)
     figure = contact_sheet(pixels, seed=seed, variant=variant)
@@ -100,7 +98,8 @@ def _write(data: str, output: Path, limit: int | None, size: int, settings: dict
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pcbench.data.classes import CIFAR10, imagenet_classes
+    from pcbench.data.classes import class_names
+    from pcbench.data.dataset import DATA
     from pcbench.data.geometry import Geometry
     from pcbench.data.images import choose_positions
     from pcbench.data.registry import load_data
@@ -111,17 +110,14 @@ def _write(data: str, output: Path, limit: int | None, size: int, settings: dict
     if not images.has_clean:
         raise UserError(f"data {images.name} is a corrupted copy already")
     images = images.subset(choose_positions(images, limit))
-    folders = {index: name for name, index in imagenet_classes().items()}
-    if images.label_space == "cifar10":
-        folders = dict(enumerate(CIFAR10))
+    folders, side = class_names(images.label_space), DATA[images.label_space].side
     geometry = Geometry((size, size), round(size * 256 / 224))
-    small = images.label_space.startswith("cifar")
-    settings |= {"data": images.name, "images": len(images), "size": 32 if small else size}
+    settings |= {"data": images.name, "images": len(images), "size": side or size}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("files")
         manifest = write_copy(
-            lambda i: images.read(i) if small else geometry.prepare(images.read(i)),
+            lambda i: images.read(i) if side else geometry.prepare(images.read(i)),
             images.ids,
             [folders[label] for label in images.labels],
             output,

@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|PATH]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--download", type=click.Path(path_type=Path), metavar="DIR", help="Fetch cifar10 to DIR (170 MB).")
+@click.option("--download", type=click.Path(path_type=Path), metavar="DIR", help="Fetch what can be fetched to DIR.")
 def command(name: str | None, as_json: bool, download: Path | None) -> None:
     """List the data sets; with a NAME or a PATH, what is in it."""
     import json
@@ -17,16 +17,16 @@ def command(name: str | None, as_json: bool, download: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from pcbench.data.cifar10 import VARIABLE
-    from pcbench.data.cifar10 import download as fetch
+    from pcbench.data.dataset import DATA
     from pcbench.data.registry import list_data, load_data
     from pcbench.errors import UserError
 
     if download is not None:
-        if name != "cifar10":
-            raise UserError(f"{name or 'no data set'} cannot be downloaded; cifar10 can")
-        fetch(download)
-        click.echo(f"now set {VARIABLE}={download.resolve()}")
+        fetch = DATA[name].download if name is not None else None
+        if fetch is None:
+            can = [each for each, source in DATA if source.download is not None]
+            raise UserError(f"{name or 'no data set'} cannot be downloaded; {' and '.join(can)} can")
+        click.echo(f"now set {fetch(download)}")
         return
     if name is not None:
         images = load_data(name)
@@ -52,4 +52,5 @@ def command(name: str | None, as_json: bool, download: Path | None) -> None:
         needs = "" if row["at_hand"] else f"; {row['needs']}"
         table.add_row(str(row["name"]), "yes" if row["at_hand"] else "no", f"{row['description']}{needs}")
     Console().print(table)
-    click.echo("Also a path: a folder of class folders, a .npz file, the root of an ImageNet-C or CIFAR-C copy.")
+    click.echo("Also a path: a folder of class folders, a .npz file, the root of an ImageNet-C or CIFAR-C copy;")
+    click.echo("or package.module:function, which returns the images.")

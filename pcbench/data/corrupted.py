@@ -4,6 +4,7 @@ Their images were corrupted once and for all, ImageNet-C's also saved as JPEG: r
 corrupting on the fly, and are recorded under the copy's own name.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcbench.data.classes import class_indices
-from pcbench.data.folder import EXTENSIONS, FileSet, class_folders
+from pcbench.data.arrays import open_array
+from pcbench.data.classes import class_indices, space_of_labels
+from pcbench.data.dataset import DATA
+from pcbench.data.folder import FileSet, class_folders, images_in
 from pcbench.data.images import Image8, ImageSet
-from pcbench.data.registry import FORMS, DataForm
 from pcbench.errors import UserError, did_you_mean
 from pcbench.keys import Condition
 from pcbench.perturbations.corruptions.constants import NAMES, SEVERITIES
-
-CIFAR_TEST = 10_000  # images at each severity of a CIFAR-C array
 
 
 def _wanted(condition: Condition, name: str, present: Sequence[str]) -> bool:
@@ -79,7 +79,7 @@ class ImagenetC(FileSet):
         folder = self.root / below
         if not folder.is_dir():
             raise UserError(f"data {self.name} has no severity {int(condition.severity)} of {condition.perturbation}")
-        there = {f"{path.parent.name}/{path.name}" for path in folder.glob("*/*") if path.suffix.lower() in EXTENSIONS}
+        there = {f"{each.name}/{path.name}" for each in class_folders(folder) for path in images_in(each)}
         missing = [image_id for image_id in self.ids if image_id not in there]
         if missing:
             raise UserError(
@@ -94,8 +94,9 @@ class ImagenetC(FileSet):
         return FileSet(self.name, self.label_space, self.ids, self.labels, paths)
 
 
-def _corruptions_in(root: Path) -> list[str]:
-    return [name for name in NAMES if (root / name).is_dir()] if root.is_dir() else []
+def has_corruption_folders(root: Path) -> bool:
+    """Whether a path looks like a copy in ImageNet-C's layout."""
+    return any((root / name).is_dir() for name in NAMES)
 
 
 def read_imagenet_c(root: Path, name: str) -> ImagenetC:
@@ -104,7 +105,7 @@ def read_imagenet_c(root: Path, name: str) -> ImagenetC:
     Raises:
         UserError: no severity folder, no class folders, unknown classes, no images.
     """
-    present = _corruptions_in(root)
+    present = [corruption for corruption in NAMES if (root / corruption).is_dir()]
     conditions = [f"{c}/{s}" for c in present for s in SEVERITIES if (root / c / str(s)).is_dir()]
     if not conditions:
         raise UserError(f"data {name} has folders of corruptions ({present[0]}, ...), but none of severities 1 to 5")
@@ -112,12 +113,7 @@ def read_imagenet_c(root: Path, name: str) -> ImagenetC:
     if not folders:
         raise UserError(f"data {name}: {conditions[0]} has no class folders")
     space, indices = class_indices([folder.name for folder in folders], f"data {name}, {conditions[0]},")
-    found = [
-        (f"{folder.name}/{path.name}", indices[folder.name])
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in EXTENSIONS
-    ]
+    found = [(f"{folder.name}/{path.name}", indices[folder.name]) for folder in folders for path in images_in(folder)]
     if not found:
         raise UserError(f"data {name}: {conditions[0]} has no images")
     ids, labels = zip(*found, strict=True)
@@ -125,13 +121,14 @@ def read_imagenet_c(root: Path, name: str) -> ImagenetC:
 
 
 class CifarC(ImageSet):
-    """ROOT/<corruption>.npy of 50,000 images and ROOT/labels.npy. Ids are "test/00000", ..., as of the clean images.
+    """ROOT/<corruption>.npy of all images five times, and ROOT/labels.npy. Ids are "test/00000", ..., as of the clean.
 
     Args:
         name, label_space, labels: as ImageSet's.
         root: of the copy.
         present: the corruptions that are there.
-        rows: of the 10,000 test images, those to take.
+        shape: of the images at one severity: (number, side, side, 3).
+        rows: those to take.
         shown: corruption and severity whose images these are.
     """
 
@@ -144,30 +141,36 @@ class CifarC(ImageSet):
         labels: Sequence[int],
         root: Path,
         present: Sequence[str],
+        shape: tuple[int, ...],
         rows: Sequence[int],
         shown: tuple[str, int],
     ) -> None:
         super().__init__(name, label_space, [f"test/{row:05d}" for row in rows], labels)
-        self.root, self.present, self.rows, self.shown = root, list(present), list(rows), shown
+        self.root, self.present, self.shape, self.rows, self.shown = root, list(present), shape, list(rows), shown
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_images"}
 
     @cached_property
     def _images(self) -> NDArray[np.uint8]:
-        return _open_array(self.root / f"{self.shown[0]}.npy")
+        found, expected = open_array(self.root / f"{self.shown[0]}.npy"), _all_severities(self.shape)
+        if found.dtype != np.uint8 or found.shape != expected:
+            raise UserError(
+                f"data {self.name}: {self.shown[0]}.npy is {found.dtype} {found.shape}; it must be uint8 {expected}"
+            )
+        return found
 
     def raw(self, index: int) -> bytes:
         """The image's pixels."""
-        return bytes(self._images[(self.shown[1] - 1) * CIFAR_TEST + self.rows[index]].tobytes())
+        return bytes(self._images[(self.shown[1] - 1) * self.shape[0] + self.rows[index]].tobytes())
 
     def decode(self, index: int, raw: bytes) -> Image8:
         """The image's pixels."""
-        return np.frombuffer(raw, np.uint8).reshape(32, 32, 3)
+        return np.frombuffer(raw, np.uint8).reshape(self.shape[1:])
 
     def _like(self, positions: Sequence[int], shown: tuple[str, int]) -> "CifarC":
         labels, rows = [self.labels[i] for i in positions], [self.rows[i] for i in positions]
-        return CifarC(self.name, self.label_space, labels, self.root, self.present, rows, shown)
+        return CifarC(self.name, self.label_space, labels, self.root, self.present, self.shape, rows, shown)
 
     def subset(self, indices: Sequence[int]) -> "CifarC":
         """The images at these positions, in this order."""
@@ -178,44 +181,49 @@ class CifarC(ImageSet):
         if not _wanted(condition, self.name, self.present):
             return None
         copy = self._like(range(len(self)), (condition.perturbation, int(condition.severity)))
-        expected = (len(SEVERITIES) * CIFAR_TEST, 32, 32, 3)
-        if copy._images.dtype != np.uint8 or copy._images.shape != expected:
-            raise UserError(
-                f"data {self.name}: {condition.perturbation}.npy is {copy._images.dtype} {copy._images.shape}; "
-                f"it must be uint8 {expected}"
-            )
+        _ = copy._images  # of another form: now rather than in the middle of a run
         return copy
 
 
+def has_corrupted_arrays(root: Path) -> bool:
+    """Whether a path looks like a copy in CIFAR-C's layout."""
+    return any(os.path.lexists(root / f"{name}.npy") for name in NAMES)
+
+
 def read_cifar_c(root: Path, name: str) -> CifarC:
-    """A copy of CIFAR-10-C or CIFAR-100-C; which one, its labels say (0..9 or 0..99).
+    """A copy of CIFAR-10-C, CIFAR-100-C or another in their layout; of which data set, labels and image size say.
 
     Raises:
-        UserError: labels.npy or an array is missing or of another form.
+        UserError: labels.npy or an array is missing or of another form, or the images are not a whole test set.
     """
-    if not (root / "labels.npy").is_file():
+    if not os.path.lexists(root / "labels.npy"):
         raise UserError(f"data {name} has arrays of corruptions, but no labels.npy")
-    labels = _open_array(root / "labels.npy")
-    if labels.shape not in [(CIFAR_TEST,), (len(SEVERITIES) * CIFAR_TEST,)] or labels.dtype.kind not in "iu":
-        raise UserError(f"data {name}: labels.npy is {labels.dtype} {labels.shape}; 50,000 whole numbers are expected")
-    blocks = labels.reshape(-1, CIFAR_TEST)
+    present = [corruption for corruption in NAMES if os.path.lexists(root / f"{corruption}.npy")]
+    first, labels = open_array(root / f"{present[0]}.npy"), open_array(root / "labels.npy")
+    if first.ndim != 4 or first.shape[3] != 3 or not len(first) or len(first) % len(SEVERITIES):
+        raise UserError(
+            f"data {name}: {present[0]}.npy is {first.dtype} {first.shape}; it must be uint8, of images in RGB at "
+            f"{len(SEVERITIES)} severities"
+        )
+    shape = (len(first) // len(SEVERITIES), *first.shape[1:])
+    if labels.shape not in [(shape[0],), (len(first),)] or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"data {name}: {present[0]}.npy has {len(first):,} images at {len(SEVERITIES)} severities, which "
+            f"labels.npy does not fit: {labels.dtype} {labels.shape}"
+        )
+    blocks = labels.reshape(-1, shape[0])
     if (blocks != blocks[0]).any():
-        raise UserError(f"data {name}: labels.npy must repeat the same {CIFAR_TEST} labels for each severity")
-    if blocks.min() < 0 or blocks.max() > 99:
-        raise UserError(f"data {name}: labels lie in {blocks.min()}..{blocks.max()}; CIFAR's are 0..9 or 0..99")
-    space = "cifar10" if blocks.max() < 10 else "cifar100"
-    present = [corruption for corruption in NAMES if (root / f"{corruption}.npy").is_file()]
-    return CifarC(name, space, blocks[0].tolist(), root, present, range(CIFAR_TEST), (present[0], 1))
+        raise UserError(f"data {name}: labels.npy must repeat the same {shape[0]} labels for each severity")
+    if blocks.min() < 0:
+        raise UserError(f"data {name}: labels.npy has a label of {blocks.min()}")
+    space = space_of_labels(int(blocks.max()), shape[1:3], f"data {name}")
+    expected = DATA[space].test_images
+    if expected is not None and shape[0] != expected:
+        raise UserError(
+            f"data {name} is a partial copy: {shape[0]:,} images a severity, of the {expected:,} of {space}"
+        )
+    return CifarC(name, space, blocks[0].tolist(), root, present, shape, range(shape[0]), (present[0], 1))
 
 
-def _open_array(path: Path) -> NDArray[np.uint8]:
-    """An array of a .npy file, mapped, never unpickled."""
-    try:
-        found: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
-    except Exception as error:  # numpy parses the header as Python, whose tokeniser and parser raise what they like
-        raise UserError(f"{path.name} is not a readable .npy file: {error}") from None
-
-
-FORMS.register("imagenet-c", DataForm(lambda path: bool(_corruptions_in(path)), read_imagenet_c))
-FORMS.register("cifar-c", DataForm(lambda path: any((path / f"{name}.npy").is_file() for name in NAMES), read_cifar_c))
+def _all_severities(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (len(SEVERITIES) * shape[0], *shape[1:])

@@ -4,11 +4,14 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from pcbench.errors import UserError
+from pcbench.files import read_file
 from pcbench.keys import Condition
 from pcbench.randomness import key
 
@@ -17,6 +20,8 @@ Image8 = NDArray[np.uint8]
 # Those that data sets have. Pillow knows others, one of which (PostScript) is a program that it would have interpreted.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 _MOST_PIXELS = 80_000_000  # below what Pillow warns of
+_MOST_BYTES = 1 << 28  # as many pixels, uncompressed
+_BITS, _PHOTOMETRIC, _PLANES, _FORMAT = 258, 262, 284, 339  # tags of TIFF
 
 
 class BadImageError(UserError):
@@ -110,17 +115,61 @@ def fingerprint(ids: Iterable[str], labels: Iterable[int], digests: Iterable[str
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def decode_file(name: str, raw: bytes) -> Image8:
-    """An image file's pixels as RGB, uint8 (height, width, 3). Raises BadImageError, which names the file."""
-    from PIL import Image
+def read_image(path: Path, name: str) -> bytes:
+    """The bytes of an image file, which may be linked from elsewhere. Raises BadImageError, which names it `name`."""
+    try:
+        return read_file(path, limit=_MOST_BYTES, what=f"image {name}", follow=True)
+    except UserError as error:
+        raise BadImageError(str(error)) from None
 
+
+def decode_file(name: str, raw: bytes) -> Image8:
+    """An image file's pixels as RGB, uint8 (height, width, 3), upright as its EXIF orientation says.
+
+    Transparency is dropped; of 16 bits the upper 8 are taken. Formats whose white is not known (integers of 32 bits,
+    floating point) are refused.
+
+    Raises:
+        BadImageError: the file cannot be decoded, or not to known colours; the message names it.
+    """
     try:
         with Image.open(BytesIO(raw), formats=_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise ValueError(f"it claims {image.width} x {image.height} pixels, more than images have")
-            return np.asarray(image.convert("RGB"))
+            deep = _is_deep(image)
+            upright = ImageOps.exif_transpose(image)
+            if not deep:
+                return np.asarray(upright.convert("RGB"))
+            grey = (np.asarray(upright).astype(np.uint32) >> 8).astype(np.uint8)
+            return np.stack([grey, grey, grey], axis=2)
     except Exception as error:  # decoders of damaged files raise nearly anything: OSError, SyntaxError, struct.error
         reason = str(error) or type(error).__name__
         if "<_io.BytesIO" in reason:
             reason = "not an image that can be read"
-        raise BadImageError(f"image {name} cannot be decoded: {reason}; --skip-bad-images goes on without it") from None
+        raise BadImageError(f"image {name} cannot be decoded: {reason}") from None
+
+
+def is_uniform(image: Image8) -> bool:
+    """Whether all pixels of an image (H, W, 3) are of one colour, as those of a photograph never are."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether an image has 16 bits of grey, of which Pillow's conversion to RGB would make white.
+
+    Raises:
+        ValueError: Pillow would give other colours than the file has, or nobody knows which it has.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = max(tags.get(_BITS, (8,)))
+    if not {1}.issuperset(tags.get(_FORMAT, (1,))):
+        raise ValueError("it has signed or floating-point values, and what is white is not known; make it 8 bits")
+    if tags.get(_PLANES) == 2 and bits > 8:  # Pillow reads their lower bytes
+        raise ValueError(f"it has {bits} bits a colour, in planes; make it 8 bits")
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return False
+    # A PNG or PGM in mode "I" has 16 bits, which Pillow has brought to 0..65535. A TIFF may have 12, or 0 for white.
+    known = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not known or bits not in (8, 16) or tags.get(_PHOTOMETRIC, 1) != 1:
+        raise ValueError(f"it has values of Pillow's mode {image.mode}, whose white is not known; make it 8 bits")
+    return True

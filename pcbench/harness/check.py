@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcbench.data.dataset import DATA
 from pcbench.data.geometry import Geometry
-from pcbench.data.registry import DATA, load_data
+from pcbench.data.registry import load_data
 from pcbench.errors import UserError, did_you_mean
 from pcbench.harness.conformance import Finding, Test, check_model, run_tests
 from pcbench.harness.conformance_images import attack_tests, corruption_tests, data_tests, kind_tests

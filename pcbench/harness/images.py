@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from pcbench.data.geometry import Geometry
-from pcbench.data.images import BadImageError, Image8, ImageSet, choose_positions, digest, fingerprint
+from pcbench.data.images import BadImageError, Image8, ImageSet, choose_positions, digest, fingerprint, is_uniform
 from pcbench.errors import RunError, UserError
 from pcbench.keys import Condition, DataKey
 
@@ -145,6 +145,7 @@ class Images:
         ids, labels: of the images that are left, in order.
         folder: temporary, removed by `close`; for the images, and for those on their way between processes.
         skipped: ids of those that were left out.
+        notices: lines about images that can be decoded, but are not what images are.
         has_clean: whether the set has unperturbed images; the copies of ImageNet-C have none.
         fingerprint: over ids, labels and contents. For a corrupted copy over all ids and labels, and the contents of
             the first 100 images of each condition.
@@ -168,6 +169,7 @@ class Images:
         self.name = images.name
         self.has_clean = chosen.has_clean
         self.folder, self._lock = _own_folder()
+        self.notices: list[str] = []
         self._prepared: dict[Geometry, Prepared] = {}
         try:
             if chosen.has_clean:
@@ -228,8 +230,11 @@ class Images:
                 pixels = images.decode(position, raw)
             except BadImageError as error:
                 return "", [], str(error)
+            if is_uniform(pixels):
+                uniform.append(images.ids[position])
             return digest(raw), [geometry.prepare(pixels) for geometry in geometries], None
 
+        uniform: list[str] = []
         digests: dict[int, str] = {}
         self.skipped: list[str] = []
         with contextlib.ExitStack() as stack:
@@ -247,8 +252,11 @@ class Images:
                         self.skipped.append(images.ids[position])
                     else:
                         pool.shutdown(cancel_futures=True)
-                        raise UserError(problem)
+                        raise UserError(f"{problem}; --skip-bad-images goes on without it")
                     progress(position + 1, total)
+        if uniform:
+            are = f"{len(uniform)} images are" if len(uniform) > 1 else "1 image is"
+            self.notices.append(f"data {self.name}: {are} of one colour only, {min(uniform)} for one")
         good = list(digests)
         self._set = images.subset(good)
         self.ids, self.labels = self._set.ids, self._set.labels

@@ -129,6 +129,9 @@ def run(config: RunConfig | None = None, *, progress: Progress | None = None, **
             told.images,
         )
         try:
+            for line in opened.notices:
+                told.notice(line)
+            notices += opened.notices
             clock.lap("images")
             with contextlib.ExitStack() as stack:
                 crew = None

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
+from pcbench.files import open_file
 
 FORMAT_VERSION = "1"
 
@@ -111,8 +112,7 @@ def read(path: Path) -> Checkpoint:
     Raises:
         UserError: the file is missing, damaged, of another format, or its tensors do not have its checksum.
     """
-    if not path.is_file():
-        raise UserError(f"no file of weights {path}")
+    open_file(path, what=f"file of weights {path}", follow=True).close()  # there, and a regular file
     try:
         with safe_open(path, framework="pt") as file:
             text = file.metadata() or {}

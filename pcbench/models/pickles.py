@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pcbench.errors import UserError
+from pcbench.files import open_file
 
 
 def read_pickled(path: Path) -> Any:
@@ -17,12 +18,11 @@ def read_pickled(path: Path) -> Any:
     Raises:
         UserError: the file is missing, damaged, or holds anything else.
     """
+    file = open_file(path, what=f"file of weights {path}", follow=True)
     try:
         # mapped, so that no length that a damaged file claims makes Python reserve memory for it
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return torch.load(content, map_location="cpu", weights_only=True)  # type: ignore[arg-type]  # any file-like
-    except FileNotFoundError:
-        raise UserError(f"no file of weights {path}") from None
     except UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words advise to load it without restriction
         what = f" ({named[1]})" if named else ""

@@ -64,12 +64,18 @@ class InstalledFile:
         file: path inside it.
         sha256: expected checksum, hexadecimal.
         distribution: what to install when the package is missing.
+        version: of the distribution that has this very file; "" where that need not be said.
     """
 
     package: str
     file: str
     sha256: str
     distribution: str = "pcbench"
+    version: str = ""
+
+    @property
+    def _install(self) -> str:
+        return f"pip install {self.distribution}{f'=={self.version}' if self.version else ''}"
 
     def _locate(self) -> Path | None:
         spec = find_spec(self.package)
@@ -84,7 +90,7 @@ class InstalledFile:
 
     def describe(self) -> str:
         """Which file, of which distribution."""
-        return f"{self.file} of the package {self.package} (pip install {self.distribution})"
+        return f"{self.file} of the package {self.package} ({self._install})"
 
     def path(self) -> Path:
         """The file, its checksum verified. Raises UserError when it is missing or damaged."""
@@ -93,8 +99,8 @@ class InstalledFile:
             raise UserError(f"weights are missing: {self.describe()}")
         if sha256(path) != self.sha256:
             raise UserError(
-                f"weights {path.name} are damaged: checksum {sha256(path)[:12]}, expected {self.sha256[:12]}; "
-                f"reinstall {self.distribution}"
+                f"weights {path.name} of the package {self.package} are damaged, or of another version: checksum "
+                f"{sha256(path)[:12]}, expected {self.sha256[:12]}; {self._install}"
             )
         return path
 

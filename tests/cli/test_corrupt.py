@@ -42,7 +42,7 @@ def test_a_contact_sheet_is_drawn(tmp_path):
         (["--data", "samples", "--output", "x", "--format", "jpg"], "did you mean jpeg"),
         (["--data", "samples"], "--output DIR"),
         (["--output", "x"], "--data"),
-        (["--preview", "missing.png"], "no image file missing.png"),
+        (["--preview", "missing.png"], "no image missing.png"),
     ],
 )
 def test_bad_input_writes_nothing(words, message, capsys, tmp_path, monkeypatch):

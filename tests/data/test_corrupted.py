@@ -108,8 +108,14 @@ def test_cifar_c_arrays_are_read_severity_by_severity(cifar_c):
 
 def test_damaged_cifar_c_arrays_are_refused(cifar_c):
     np.save(cifar_c / "fog.npy", np.zeros((10_000, 32, 32, 3), np.uint8))
-    with pytest.raises(UserError, match=r"it must be uint8 \(50000, 32, 32, 3\)"):
+    with pytest.raises(
+        UserError, match=r"fog\.npy has 10,000 images at 5 .* labels\.npy does not fit: uint8 \(50000,\)"
+    ):
         load_data(str(cifar_c)).variant(condition("fog", 1))
+    np.save(cifar_c / "fog.npy", np.zeros((50_000, 32, 32, 3), np.uint8))
+    np.save(cifar_c / "contrast.npy", np.zeros((50_000, 16, 16, 3), np.uint8))
+    with pytest.raises(UserError, match=r"contrast\.npy is uint8 .*; it must be uint8 \(50000, 32, 32, 3\)"):
+        load_data(str(cifar_c)).variant(condition("contrast", 1))
     np.save(cifar_c / "labels.npy", np.arange(50_000) % 7)
     with pytest.raises(UserError, match="must repeat the same"):
         load_data(str(cifar_c))

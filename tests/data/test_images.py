@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pcbench.data.classes import imagenet_classes
+from pcbench.data.classes import class_names
 from pcbench.data.geometry import Geometry
 from pcbench.data.images import choose_positions, fingerprint
 from pcbench.data.registry import choose_data, list_data, load_data
@@ -38,7 +38,7 @@ def test_labels_come_from_wordnet_ids_not_from_folder_order(tmp_path: Path) -> N
         "n02123045/one.png": 281,  # tabby
         "n15075141/one.png": 999,  # toilet tissue
     }
-    assert len(imagenet_classes()) == 1000
+    assert len(class_names("imagenet")) == 1000
 
 
 def test_names_and_ids_hold_no_path(tmp_path: Path) -> None:

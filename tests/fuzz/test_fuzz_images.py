@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from pcbench.data import corrupted
 from pcbench.data.arrays import read_image_array
+from pcbench.data.dataset import DATA
 from pcbench.data.images import decode_file
 from pcbench.errors import UserError
 from pcbench.perturbations.corruptions.export import _open_journal
@@ -67,14 +69,14 @@ def test_arrays_of_images(reading: Reading) -> None:
     np.savez(plain, **ARRAYS)  # type: ignore[arg-type]
 
     def read(path: Path) -> None:
-        images = read_image_array(path, "x", "cifar10", 10)
+        images = read_image_array(path, "x", "test", DATA["imagenet"])
         assert images.read(0).dtype == np.uint8
 
     survive(reading("x.npz", read), [npz(**ARRAYS), plain.getvalue()])
 
 
 def test_arrays_of_a_corrupted_copy(reading: Reading, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corrupted, "CIFAR_TEST", 2)
+    monkeypatch.setattr(DATA, "_entries", {"cifar10": replace(DATA["cifar10"], test_images=2)})
     np.save(folder / "fog.npy", np.zeros((10, 32, 32, 3), np.uint8))
     buffer = io.BytesIO()
     np.save(buffer, np.tile(LABELS, 5))
@@ -119,12 +121,12 @@ def test_an_array_that_claims_too_much_is_refused_before_memory_is_taken(folder:
     with zipfile.ZipFile(folder / "x.npz", "w") as file:
         file.writestr("x_test.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100))
     with guarded(), pytest.raises(UserError, match=r"x\.npz"):
-        read_image_array(folder / "x.npz", "x", "cifar10", 10)
+        read_image_array(folder / "x.npz", "x", "test", DATA["imagenet"]).read(0)
 
 
 def test_an_array_that_memory_does_not_hold_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "x.npz").write_bytes(npz(x_test=np.zeros((40, 32, 32, 3), np.uint8), y_test=np.zeros(40, int)))
-    assert len(read_image_array(folder / "x.npz", "x", "cifar10", 10)) == 40
+    assert read_image_array(folder / "x.npz", "x", "test", DATA["imagenet"]).read(0).shape == (32, 32, 3)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=40 * 3 * 1024 - 1))
     with pytest.raises(UserError, match=r"x_test\.npy needs 0\.0 GB of memory"):
-        read_image_array(folder / "x.npz", "x", "cifar10", 10)
+        read_image_array(folder / "x.npz", "x", "test", DATA["imagenet"]).read(0)

@@ -23,8 +23,10 @@ def test_an_installed_file_is_verified() -> None:
     good = InstalledFile("pcbench.models", "__init__.py", hashlib.sha256(content).hexdigest())
     assert good.at_hand()
     assert good.path().read_bytes() == content
-    with pytest.raises(UserError, match=r"weights __init__.py are damaged: checksum .* reinstall pcbench"):
-        InstalledFile("pcbench.models", "__init__.py", "0" * 64).path()
+    other = InstalledFile("pcbench.models", "__init__.py", "0" * 64, version="0.9")
+    refused = r"weights __init__.py of .* damaged, or of another version: checksum .*; pip install pcbench==0\.9$"
+    with pytest.raises(UserError, match=refused):
+        other.path()
 
 
 def test_a_missing_installed_file_says_what_to_install() -> None:

@@ -292,7 +292,7 @@ def test_parts_of_an_array_file(npz: Path) -> None:
 def test_parts_of_a_folder(tmp_path: Path) -> None:
     from PIL import Image
 
-    from pcbench.data.classes import CIFAR10
+    from pcbench.data.sets.cifar10 import CLASSES as CIFAR10
 
     images, labels = arrays(20)
     for index, (image, label) in enumerate(zip(images, labels, strict=True)):

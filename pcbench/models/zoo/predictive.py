@@ -23,8 +23,9 @@ from pcbench.models.predictive.placement import automatic_config
 from pcbench.models.shipped import tuned_values, weights_file
 from pcbench.models.spec import MODEL_SOURCES, MODELS, ModelSpec, WeightSource
 from pcbench.models.zoo.cifar import PVGG16_CIFAR
-from pcbench.models.zoo.efficientnet_lite0 import EFFICIENTNET_LITE0
+from pcbench.models.zoo.efficientnet_lite import EFFICIENTNET_LITE0, EFFICIENTNET_LITE1, EFFICIENTNET_LITE2
 from pcbench.models.zoo.libraries import EFFICIENTNET_B0, RESNET18, RESNET50, VGG16
+from pcbench.models.zoo.resnet_cifar import RESNET18_CIFAR
 
 TIMESTEPS = 4
 
@@ -114,6 +115,12 @@ _MODELS = (
         tags=[("published", "hyperparameters of the published experiments", PUBLISHED)],
     ),
     _with_configuration(
+        "pefficientnet-lite1", "EfficientNet-Lite1 with predictive-coding dynamics, 8 PCoders", EFFICIENTNET_LITE1
+    ),
+    _with_configuration(
+        "pefficientnet-lite2", "EfficientNet-Lite2 with predictive-coding dynamics, 8 PCoders", EFFICIENTNET_LITE2
+    ),
+    _with_configuration(
         "pefficientnet-b0",
         "EfficientNet-B0 with predictive-coding dynamics, 8 PCoders, as published",
         EFFICIENTNET_B0,
@@ -127,6 +134,11 @@ _MODELS = (
         counterpart=PVGG16_CIFAR.name,
     ),
     _with_configuration("presnet18", "ResNet-18 with predictive-coding dynamics, 4 PCoders", RESNET18),
+    _with_configuration(
+        "presnet18-cifar",
+        "resnet18-cifar with predictive-coding dynamics, 4 PCoders",
+        RESNET18_CIFAR,
+    ),
     _with_configuration("presnet50", "ResNet-50 with predictive-coding dynamics, 4 PCoders", RESNET50),
 )
 for _spec in _MODELS:

@@ -11,12 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from pcbench.errors import UserError
+from pcbench.files import read_file
 from pcbench.perturbations.corruptions.engine import corrupt_severities
 from pcbench.perturbations.corruptions.jpeg import DISK_QUALITY
 
 MANIFEST = "manifest.json"
 _JOURNAL = "manifest.jsonl"  # one line a finished image, so that a killed run loses nothing
 _BATCH = 64
+_LONGEST = 1 << 30  # bytes of a manifest; that of a whole ImageNet-C has half as many
 
 Image8 = npt.NDArray[np.uint8]
 
@@ -109,10 +111,10 @@ def _open_journal(output: Path, settings: dict[str, object]) -> dict[str, str]:
     manifest, journal = output / MANIFEST, output / _JOURNAL
     try:
         if manifest.exists():
-            earlier = json.loads(manifest.read_text())
+            earlier = json.loads(_read(manifest))
             found, done = earlier["settings"], dict(earlier["files"])
         elif journal.exists():
-            lines = journal.read_text().splitlines(keepends=True)
+            lines = _read(journal).splitlines(keepends=True)
             found = json.loads(lines[0])
             done = dict(json.loads(line) for line in lines[1:] if line.endswith("\n"))
         elif any(output.iterdir()):
@@ -128,6 +130,10 @@ def _open_journal(output: Path, settings: dict[str, object]) -> dict[str, str]:
     lines = [json.dumps(settings), *(json.dumps(entry) for entry in done.items())]
     _replace(journal, "".join(f"{line}\n" for line in lines).encode())
     return done
+
+
+def _read(path: Path) -> str:
+    return read_file(path, limit=_LONGEST, what=f"manifest {path.name}", follow=False).decode()
 
 
 def _save(image: Image8, path: Path) -> str:

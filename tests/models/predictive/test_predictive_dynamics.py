@@ -140,7 +140,10 @@ REGISTERED = {
     "pvgg16": 32,
     "pefficientnet-b0": 64,
     "pefficientnet-lite0": 64,
+    "pefficientnet-lite1": 48,  # their predictors are for images whose stages have odd sides in the same places
+    "pefficientnet-lite2": 36,
     "presnet18": 64,
+    "presnet18-cifar": 32,
     "presnet50": 64,
     "pvgg16-cifar": 32,
 }
