@@ -447,4 +447,5 @@ def _settled(name: str, option: Option, value: Any) -> Any:
         return number
     if isinstance(value, list | tuple):  # 0.1,0.2 from Python: feedback=[0.1, 0.2]
         return ",".join(f"{one!r}" for one in value)
-    return value if name == "batch_size" else str(value)
+    text = str(value)
+    return int(text) if name == "batch_size" and text.lstrip("-").isdecimal() else text

@@ -160,7 +160,9 @@ class Interrupt(Progress):
 @pytest.mark.parametrize("after", [1, 4, 6])
 def test_an_interrupted_run_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path, suite: str, after: int) -> None:
     reference = sweep(tmp_path / "reference", suite)
-    with pytest.raises(KeyboardInterrupt, match=rf"{after} of 7 cells .* go on with: pcbench run .*--output .*run --no-figures$"):
+    with pytest.raises(
+        KeyboardInterrupt, match=rf"{after} of 7 cells .* go on with: pcbench run .*--output .*run --no-figures$"
+    ):
         sweep(tmp_path / "run", suite, progress=Interrupt(after))
     assert read_requests(tmp_path / "run").requests[0].status == "interrupted"
     assert len(contents(tmp_path / "run")) == after

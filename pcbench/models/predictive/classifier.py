@@ -45,7 +45,5 @@ class PredictiveClassifier(TemporalClassifier):
         last = last_steps(self.gradient)
         gradient = "truncated" if self.gradient == "truncated" else "exact"
         x = self.normalise(images)
-        for step in self.network.unroll(
-            x, timesteps, gradient=gradient, checkpointing=self.checkpointing, last=last
-        ):
+        for step in self.network.unroll(x, timesteps, gradient=gradient, checkpointing=self.checkpointing, last=last):
             yield step.logits, step.representations
