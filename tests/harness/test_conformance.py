@@ -95,7 +95,10 @@ class Bounded(Sound):
     [
         (Sound, []),
         (Batched, ["does not depend on the others"]),
-        (Noisy, ["the same however far", "does not depend on the others", "same answer", "global", "model.at", "pickled"]),
+        (
+            Noisy,
+            ["the same however far", "does not depend on the others", "same answer", "global", "model.at", "pickled"],
+        ),
         (Detached, ["gradients reach"]),
         (Masked, ["gradients reach"]),
         (Counting, ["leaves it as it is", "built again"]),
