@@ -40,7 +40,7 @@ COLOURS = DataSet(
     label_space="example-colours",
     at_hand=lambda: True,
     needs="",
-    open=lambda part: None if part == TEST else Colours(),  # it has no parts
+    open=lambda part: None if part == TEST else Colours(),  # it has no parts: all is for training, or for evaluation
     classes=lambda: tuple(PALETTE),
     side=32,
 )
