@@ -74,20 +74,10 @@ class Moments:
         self.total += u.sum(0)
         self.target_total += values.sum((0, 2, 3))
         self.target_squares += values.square().sum((0, 2, 3))
-        own = self._own["all", "all"] if ("all", "all") in self._own else None
-        _add_correlations(u, self._on_grid(values), own, self.cross, self.y, self.x)
+        _add_correlations(u, self._on_grid(values), self._own["all", "all"], self.cross, self.y, self.x)
         for (a, b), sums in self._own.items():
             if (a, b) != ("all", "all"):
                 self._add_strips(u[:, :, self.y.strip(a), self.x.strip(b)], a, b, sums)
-
-    def add_residual(self, u: Tensor, residual: Tensor) -> None:
-        """Add to `cross` and the targets' sums alone: for another regression on the same windows."""
-        step = max(1, SAMPLES // (_tiles(self.y) * _tiles(self.x)))
-        for start in range(0, len(u), step):
-            part = u[start : start + step].to(self.device).double()
-            values = residual[start : start + step].to(self.device).double()
-            self.target_total += values.sum((0, 2, 3))
-            _add_correlations(part, self._on_grid(values), None, self.cross, self.y, self.x)
 
     def _on_grid(self, target: Tensor) -> Tensor:
         """The targets of each phase on the grid of positions: (B, phases * O, length in y, length in x)."""
@@ -125,10 +115,15 @@ class Moments:
         ]
         return torch.cat(parts) if parts else self._zeros(0)
 
+    def own_squares(self) -> Tensor:
+        """Sum of the squares of u, (C,)."""
+        return self._own["all", "all"][0, self.x.reach].diagonal()
+
     def products(self, n: int) -> Tensor:
         """Sum over positions of windows times targets of phase n of `phases`: (taps * C, O)."""
         py, px = self.phases[n]
-        chosen = self.cross[list(py.offsets)][:, list(px.offsets)][..., n * self.targets : (n + 1) * self.targets]
+        own = self.cross[..., n * self.targets : (n + 1) * self.targets]
+        chosen = own[list(py.offsets)][:, list(px.offsets)]
         return chosen.reshape(-1, self.targets)
 
     def gram(self, py: Phase, px: Phase) -> Tensor:
@@ -218,7 +213,7 @@ def _add_lags(u: Tensor, v: Tensor, sums: Tensor, axis: Axis, *, negative: bool)
     sums += (back @ products.flatten(1)).real.view_as(sums)
 
 
-def _add_correlations(u: Tensor, target: Tensor, own: Tensor | None, cross: Tensor, y: Axis, x: Axis) -> None:
+def _add_correlations(u: Tensor, target: Tensor, own: Tensor, cross: Tensor, y: Axis, x: Axis) -> None:
     """Add the correlations of u (B, C, H, W) with itself to `own`, and with target (B, K, H', W') to `cross`.
 
     Tiles of u meet what lies around them, `reach` further on each side; the tiles are samples like images.
@@ -231,19 +226,17 @@ def _add_correlations(u: Tensor, target: Tensor, own: Tensor | None, cross: Tens
     lengths = [next_fast_len(t + 2 * axis.reach, real=n == 1) for n, (t, axis) in enumerate(zip(tile, (y, x), strict=True))]
     full = [t * c for t, c in zip(tile, count, strict=True)]
     inside = functional.pad(u, (0, full[1] - W, 0, full[0] - H))
-    around = [functional.pad(inside, (x.reach, x.reach, y.reach, y.reach))] if own is not None else []
-    extra = full[1] + x.reach - target.shape[3], full[0] + y.reach - target.shape[2]
-    around.append(functional.pad(target, (x.reach, extra[0], y.reach, extra[1])))
+    after = full[1] + x.reach - target.shape[3], full[0] + y.reach - target.shape[2]
+    around = [
+        (functional.pad(inside, (x.reach, x.reach, y.reach, y.reach)), own, range(2 * x.reach + 1)),
+        (functional.pad(target, (x.reach, after[0], y.reach, after[1])), cross, range(x.reach, 2 * x.reach + 1)),
+    ]
     spectra = _spectra(inside, tile, tile, lengths).transpose(1, 2).conj().resolve_conj()  # (F, C, samples)
     back_y = _frequencies(range(y.reach, 2 * y.reach + 1), lengths[0], half=False, device=u.device)
     wide = [t + 2 * axis.reach for t, axis in zip(tile, (y, x), strict=True)]
-    for v in around:
+    for v, sums, lags in around:
         others = _spectra(v, tile, wide, lengths)  # (F, samples, K)
-        to_own = own is not None and v is around[0]
-        lags = range(0 if to_own else x.reach, 2 * x.reach + 1)
         back_x = _frequencies(lags, lengths[1], half=True, device=u.device)
-        sums = own if to_own else cross
-        assert sums is not None
         rows = max(1, ROWS * 256 // others.shape[2])
         for begin in range(0, C, rows):
             chosen = spectra[:, begin : begin + rows]
