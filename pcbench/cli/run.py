@@ -156,6 +156,7 @@ def command(**arguments: Any) -> None:
     """
     from rich.console import Console
 
+    from pcbench.errors import UserError
     from pcbench.harness.log import level_of, log_to_console
     from pcbench.harness.progress import Display
     from pcbench.harness.ray_cluster import Cluster
@@ -184,31 +185,36 @@ def command(**arguments: Any) -> None:
     asked = ("ray_address", "ray_workers", "cpus_per_worker", "gpus_per_worker")
     cluster = Cluster(*(arguments[name] for name in asked))
     level, display = level_of(arguments["log_level"]), Display(quiet=arguments["quiet"])
-    with log_to_console(level, display.console):
-        result = run(
-            model=arguments["models"],
-            suite=arguments["suites"],
-            data=arguments["data"],
-            output=arguments["output"],
-            weights=arguments["weights"],
-            timesteps=arguments["timesteps"],
-            limit=arguments["limit"],
-            seed=arguments["seed"],
-            batch_size=arguments["batch_size"],
-            device=arguments["device"],
-            dtype=arguments["dtype"],
-            tf32=arguments["tf32"],
-            compile=arguments["compile"],
-            workers=arguments["workers"],
-            engine=arguments["engine"],
-            cluster=None if cluster == Cluster() else cluster,
-            shard=arguments["shard"],
-            skip_bad_images=arguments["skip_bad_images"],
-            figures=not arguments["no_figures"],
-            options=options,
-            overrides=overrides,
-            progress=display,
-        )
+    try:
+        with log_to_console(level, display.console):
+            result = run(
+                model=arguments["models"],
+                suite=arguments["suites"],
+                data=arguments["data"],
+                output=arguments["output"],
+                weights=arguments["weights"],
+                timesteps=arguments["timesteps"],
+                limit=arguments["limit"],
+                seed=arguments["seed"],
+                batch_size=arguments["batch_size"],
+                device=arguments["device"],
+                dtype=arguments["dtype"],
+                tf32=arguments["tf32"],
+                compile=arguments["compile"],
+                workers=arguments["workers"],
+                engine=arguments["engine"],
+                cluster=None if cluster == Cluster() else cluster,
+                shard=arguments["shard"],
+                skip_bad_images=arguments["skip_bad_images"],
+                figures=not arguments["no_figures"],
+                options=options,
+                overrides=overrides,
+                progress=display,
+            )
+    except UserError as error:
+        from pcbench.training.feedback_advice import with_advice
+
+        raise with_advice(error, arguments["models"], arguments["weights"]) from None
     if not arguments["quiet"]:
         checks = result.believability
         doubted = checks[checks["verdict"].isin(["failed", "suspicious"])] if len(checks) else checks

@@ -19,8 +19,9 @@ def list_models() -> list[Row]:
     """The registered models, sorted by family and name.
 
     Returns:
-        One dict a model: name, family, description, timesteps (default T), baseline, weights (tags), at_hand (those
-        tags whose files are there; "random" always is), needs (tag -> missing files, one line each).
+        One dict a model: name, family, description, timesteps (default T, with the first weights at hand), baseline,
+        weights (tags), at_hand (those tags whose files are there; "random" always is), needs (tag -> missing files, one
+        line each).
     """
     rows = [_row(spec) for _, spec in MODELS]
     return sorted(rows, key=lambda row: (str(row["family"]), str(row["name"])))
@@ -65,12 +66,18 @@ def _row(spec: ModelSpec) -> Row:
         "name": spec.name,
         "family": spec.family,
         "description": spec.description,
-        "timesteps": spec.timesteps,
+        "timesteps": _timesteps(spec),
         "baseline": spec.baseline,
         "weights": [*missing, RANDOM],
         "at_hand": [*(tag for tag, files in missing.items() if not files), RANDOM],
         "needs": {tag: files for tag, files in missing.items() if files},
     }
+
+
+def _timesteps(spec: ModelSpec) -> int:
+    """T of a run that names neither weights nor timesteps: that of the first weights at hand."""
+    first = next((entry for entry in spec.weights if not entry.missing()), spec.weights[0])
+    return spec.timesteps if first.timesteps is None else first.timesteps
 
 
 def _weights(entry: Weights) -> Row:

@@ -1,4 +1,4 @@
-"""Feedback weights by gradient descent: every predictor learns to predict the layer below, from the representations at t = 0.
+"""Feedback weights by gradient descent: predictors learn to predict the layer below, from representations at t = 0.
 
 Loss: the sum over PCoders n of the mean of (predictor_n(e_n) - e_{n-1})^2, on clean images, with e_0 the normalised
 image; the backbone is frozen and in eval mode, and targets carry no gradient (Choksi, Mozafari et al. 2021). The

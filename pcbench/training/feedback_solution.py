@@ -87,9 +87,7 @@ class FeedbackSolution:
         self.decoders = Decoders([pcoder.get_submodule("predictor") for pcoder in model.network.pcoders]).eval()
         self._parts = [linear_parts(part, n) for n, part in enumerate(self.decoders.predictors, start=1)]
         probe = levels(self.model, torch.zeros(1, *model.input_size, device=self.device))
-        self.regressions = [
-            Regression(part, probe[n + 1], probe[n], self.device) for n, part in enumerate(self._parts)
-        ]
+        self.regressions = [Regression(part, probe[n + 1], probe[n], self.device) for n, part in enumerate(self._parts)]
         self._check_images()
         self.train_positions, self.held_out = split(images.ids, recipe.held_out)
         self._check_memory()

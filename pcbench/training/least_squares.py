@@ -16,6 +16,7 @@ G_f, c_f, g_f: sums over positions of windows by windows, windows by targets, wi
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from torch.nn import functional
 
 from pcbench.errors import UserError
 from pcbench.models.predictive.pullback import flatten
-from pcbench.training.moments import Moments, bytes_of
-from pcbench.training.normal import Array, Normal
+from pcbench.training.moments import Moments, bytes_of, operations
+from pcbench.training.normal import SMALL, STEPS, Array, Normal
 from pcbench.training.phases import Axis
 
 RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # times the mean variance of a window's values
@@ -96,7 +97,9 @@ def linear_parts(predictor: nn.Module, number: int) -> Linear:
         ):
             problem = "ends in a convolution with a stride, or padded beyond its kernel"
     if problem is not None:
-        raise UserError(f"PCoder {number}: its predictor {problem}, so least squares do not apply; --method gradient does")
+        raise UserError(
+            f"PCoder {number}: its predictor {problem}, so least squares do not apply; --method gradient does"
+        )
     assert isinstance(last, nn.ConvTranspose2d | nn.Conv2d)
     return Linear(nn.Sequential(*fixed), last, rectified)
 
@@ -165,6 +168,15 @@ class Regression:
         right = self.targets * len(self.phases) * self.channels * self.y.reach * self.x.reach
         return 8 * (sum(n * n for n in self.unknowns) + 2 * right)
 
+    def operations(self, images: int) -> float:
+        """Floating-point operations for gathering and solving, roughly."""
+        right = self.targets * len(self.phases)
+        total = images * operations(self.channels, self.targets, self.y, self.x)
+        for n in self.unknowns:
+            choosing = len(RIDGES) * n**3 / 3 if n <= SMALL else 2 * n**3 / 3 + 2 * STEPS * 4 * n**2 * CHOOSERS
+            total += choosing + 2 * n**2 * right
+        return total
+
     def add(self, e: Tensor, target: Tensor) -> None:
         """Add images: e (B, C, H, W) and the layer below (B, O, H', W')."""
         if self._moments is None:
@@ -176,7 +188,8 @@ class Regression:
         """Set the predictor's parameters to the least squares; the sums are given up.
 
         Args:
-            e, target: as for `add`, of images that were not added: the ridge is chosen on them.
+            e: as for `add`, of images that were not added: the ridge is chosen on them.
+            target: likewise.
         """
         moments = self._moments
         assert moments is not None, "there are no images to solve for"
@@ -184,7 +197,7 @@ class Regression:
         systems = [Normal(moments.gram(*self.phases[numbers[0]])) for numbers in self.groups.values()]
         unit = self._unit(moments)
         chosen = self._choosers()
-        ridge = self._choose(moments, systems, unit, chosen, e, target) if len(RIDGES) > 1 else RIDGES[0]
+        ridge = self._choose(moments, systems, unit, chosen, e, target)
         for system in systems:
             system.factor(ridge * unit)
         everything = torch.arange(self.targets)
@@ -218,21 +231,23 @@ class Regression:
         upwards = [ridge for ridge in RIDGES if ridge >= MIDDLE]
         downwards = [ridge for ridge in reversed(RIDGES) if ridge <= MIDDLE]
         for path in (upwards, downwards):
-            for before, ridge in zip(path, path[1:], strict=False):
+            for before, ridge in pairwise(path):
                 solved[ridge] = [
                     system.approach(ridge * unit, b, start)
                     for system, b, start in zip(systems, right, solved[before], strict=True)
                 ]
-        errors = {ridge: self._error(*self._assemble(moments, solved[ridge], chosen)[:2], chosen, e, target) for ridge in RIDGES}
+        errors = {
+            ridge: self._error(*self._assemble(moments, solved[ridge], chosen)[:2], chosen, e, target)
+            for ridge in RIDGES
+        }
         return min(RIDGES, key=lambda ridge: (errors[ridge], -ridge))
 
     def _error(self, weight: Tensor, bias: Tensor, chosen: Tensor, e: Tensor, target: Tensor) -> float:
         """Squared error of some outputs on images."""
         total = 0.0
         with torch.no_grad():
-            for one, below in zip(e.split(8), target.split(8), strict=True):
-                kind = dict(device=one.device, dtype=one.dtype)
-                predicted = self.parts.apply(self.parts.fixed(one), weight.to(**kind), bias.to(**kind))
+            for one, below in zip(torch.split(e, 8), torch.split(target, 8), strict=True):
+                predicted = self.parts.apply(self.parts.fixed(one), weight.to(one), bias.to(one))
                 predicted = functional.relu(predicted) if self.parts.rectified else predicted
                 total += float((predicted - below[:, chosen.to(below.device)]).double().square().sum())
         return total

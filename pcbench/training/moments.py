@@ -111,7 +111,9 @@ class Moments:
     def window_sum(self, py: Phase, px: Phase) -> Tensor:
         """Sum over positions of the windows of a phase: (taps * C,), taps in y slowest."""
         parts = [
-            self.total[:, self.y.window(py, m), self.x.window(px, n)].sum((1, 2)) for m in py.offsets for n in px.offsets
+            self.total[:, self.y.window(py, m), self.x.window(px, n)].sum((1, 2))
+            for m in py.offsets
+            for n in px.offsets
         ]
         return torch.cat(parts) if parts else self._zeros(0)
 
@@ -148,6 +150,13 @@ class Moments:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
 
+def operations(channels: int, targets: int, y: Axis, x: Axis) -> float:
+    """Floating-point operations for one image, roughly: products of spectra, and as much for transforms and strips."""
+    lengths = [_tiles(a) * next_fast_len(-(-a.size // _tiles(a)) + 2 * a.reach, real=True) for a in (y, x)]
+    others = channels + targets * len(y.phases) * len(x.phases)
+    return 8.0 * lengths[0] * lengths[1] * channels * others  # half of the spectrum, twice
+
+
 def bytes_of(channels: int, targets: int, y: Axis, x: Axis) -> int:
     """Memory that the sums take."""
     pairs = sum(len(_upper(y, a)) * len(_every(x, b)) for a in PARTS for b in PARTS)
@@ -169,7 +178,7 @@ def _upper(axis: Axis, part: str) -> list[tuple[int, int]]:
 
 
 def _pair(sums: Tensor, y: Axis, x: Axis, a: str, b: str, pair: tuple[int, int], other: tuple[int, int]) -> Tensor:
-    """sum u[pair[0], other[0]] u[pair[1], other[1]]^T, (C, C), which may be kept as its transpose."""
+    """The sum of u[pair[0], other[0]] u[pair[1], other[1]]^T, (C, C), which may be kept as its transpose."""
     turned = pair[0] > pair[1]
     if turned:
         pair, other = _turned(a, pair), _turned(b, other)
@@ -218,12 +227,14 @@ def _add_correlations(u: Tensor, target: Tensor, own: Tensor, cross: Tensor, y: 
 
     Tiles of u meet what lies around them, `reach` further on each side; the tiles are samples like images.
     """
-    B, C, H, W = u.shape
+    C, H, W = u.shape[1:]
     tile, count = [], []
     for axis in (y, x):
         count.append(_tiles(axis))
         tile.append(-(-axis.size // count[-1]))
-    lengths = [next_fast_len(t + 2 * axis.reach, real=n == 1) for n, (t, axis) in enumerate(zip(tile, (y, x), strict=True))]
+    lengths = [
+        next_fast_len(t + 2 * axis.reach, real=n == 1) for n, (t, axis) in enumerate(zip(tile, (y, x), strict=True))
+    ]
     full = [t * c for t, c in zip(tile, count, strict=True)]
     inside = functional.pad(u, (0, full[1] - W, 0, full[0] - H))
     after = full[1] + x.reach - target.shape[3], full[0] + y.reach - target.shape[2]
@@ -238,9 +249,13 @@ def _add_correlations(u: Tensor, target: Tensor, own: Tensor, cross: Tensor, y: 
         others = _spectra(v, tile, wide, lengths)  # (F, samples, K)
         back_x = _frequencies(lags, lengths[1], half=True, device=u.device)
         rows = max(1, ROWS * 256 // others.shape[2])
+        products = others.new_empty(len(spectra), min(rows, C), others.shape[2])
         for begin in range(0, C, rows):
             chosen = spectra[:, begin : begin + rows]
-            products = torch.bmm(chosen, others)
+            if chosen.shape[1] == products.shape[1]:
+                torch.bmm(chosen, others, out=products)  # fresh memory would take longer than the product
+            else:
+                products = torch.bmm(chosen, others)
             half = (back_y @ products.view(lengths[0], -1)).view(len(back_y), back_x.shape[1], -1)
             sums[:, :, begin : begin + rows] += (back_x @ half).real.view(len(back_y), len(back_x), -1, others.shape[2])
 
@@ -249,4 +264,5 @@ def _spectra(u: Tensor, tile: list[int], wide: list[int], lengths: list[int]) ->
     """Spectra of the tiles of (B, C, ...), each `wide`, beginning every `tile`: (frequencies, tiles * B, C)."""
     tiles = u.unfold(2, wide[0], tile[0]).unfold(3, wide[1], tile[1])  # (B, C, rows, columns, h, w)
     found = torch.fft.rfft2(tiles, s=lengths)
-    return found.permute(4, 5, 0, 2, 3, 1).flatten(2, 4).flatten(0, 1)
+    spectra: Tensor = found.permute(4, 5, 0, 2, 3, 1).flatten(2, 4).flatten(0, 1)
+    return spectra

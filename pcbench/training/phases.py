@@ -90,7 +90,8 @@ class Axis:
         Args:
             part: "all" positions, those "low" before the first, or those "high" after the last.
             phase: whose positions.
-            offset, other: two offsets of the phase.
+            offset: of one tap of the phase.
+            other: of another.
 
         Returns:
             For "all" one pair (0, lag), for sum_i u[i] u[i + lag]; else pairs (i, i + lag) of places in the input,

@@ -21,8 +21,8 @@ FORMS = {
     "stride and dilation": (lambda: nn.ConvTranspose2d(2, 2, 5, 3, 4, output_padding=2, dilation=2), (6, 5)),
     "no bias": (lambda: nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1, bias=False), (5, 4)),
     "plain convolution": (lambda: nn.Conv2d(3, 2, (3, 5), padding=(1, 2)), (6, 7)),
-    "upsampled": (lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.ConvTranspose2d(3, 2, 3, padding=1)), (4, 5)),
-}  # fmt: skip
+    "upsampled": (lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.ConvTranspose2d(3, 2, 3, padding=1)), (4, 5)),
+}
 
 
 def design(predictor: nn.Module, last: nn.Module, e: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -31,9 +30,7 @@ def predictive_options(command: Command) -> Command:
     return command
 
 
-def for_method(
-    recipe: Any, method: str, given: Mapping[str, object], others: Sequence[str] = ()
-) -> dict[str, object]:
+def for_method(recipe: Any, method: str, given: Mapping[str, object], others: Sequence[str] = ()) -> dict[str, Any]:
     """The options that the user gave, if all are the recipe's.
 
     Args:
@@ -57,7 +54,7 @@ def for_method(
 
 def arguments(
     recipe: str, network: "PredictiveClassifier", images: "ImageSet", settings: Mapping[str, object]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """What makes a training what it is: the same again resumes in its folder, anything else is refused there."""
     ids = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()
     about = {"recipe": recipe, "model": network.name, "weights": network.weights, **settings}

@@ -87,7 +87,9 @@ def command(
     extra = {name: given.pop(name) for name in ("start", "checkpoint_steps")}
     kind = FeedbackRecipe if method == "gradient" else SolutionRecipe
     others = () if method == "gradient" else tuple(name for name, value in extra.items() if value is not None)
-    how: Any = kind(**for_method(kind, method, given, others), **({"seed": seed} if method == "gradient" else {"half": half}))
+    how: Any = kind(
+        **for_method(kind, method, given, others), **({"seed": seed} if method == "gradient" else {"half": half})
+    )
     images = load_training_images(data)
     if limit is not None:
         images = images.subset(choose_positions(images, limit))
