@@ -35,18 +35,21 @@ class SolutionRecipe:
         held_out: share of the images that ridges are chosen on and explained variances reported on.
         batch_size: images in one forward pass; results do not depend on it, up to rounding.
         dtype: "bfloat16" runs the backbone in mixed precision; sums and systems are float64 in any case.
+        refinements: further passes in which predictors with a ReLU behind them are refined for it (`least_squares`).
         half: round the solution to half precision, as it will be stored, before it is judged.
     """
 
     held_out: float = 0.1
     batch_size: int = 32
     dtype: Literal["float32", "bfloat16"] = "float32"
+    refinements: int = 0
     half: bool = True
 
     def __post_init__(self) -> None:
         """Raises UserError: a value makes no sense."""
-        if self.batch_size < 1:
-            raise UserError(f"batch_size is {self.batch_size}; the smallest is 1")
+        for name, least in {"batch_size": 1, "refinements": 0}.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; the smallest is {least}")
         if not 0 < self.held_out < 1:
             raise UserError(
                 f"the held-out share is {self.held_out}; least squares choose their ridges on held-out images, so it "
@@ -109,9 +112,11 @@ class FeedbackSolution:
     def _check_memory(self) -> None:
         gathered = sum(regression.gathered_bytes for regression in self.regressions)
         solved = [regression.solved_bytes for regression in self.regressions]
+        if self.recipe.refinements:  # all matrices stay
+            solved.append(sum(size for size, part in zip(solved, self._parts, strict=True) if part.rectified))
         needed, free = gathered + max(solved), psutil.virtual_memory().available
         if needed > free:
-            n = solved.index(max(solved))
+            n = solved.index(max(solved[: len(self._parts)]))
             raise UserError(
                 f"least squares need {needed / 1e9:.1f} GB of memory (most of it for PCoder {n + 1}) and "
                 f"{free / 1e9:.1f} GB are free; --method gradient needs less"
@@ -125,7 +130,8 @@ class FeedbackSolution:
             `train_error`, mean squared, before the ReLU; `held_out_error` and `explained_variance` as trained;
             `explained_variance_linear` without the ReLU; `seconds` for its system.
         """
-        steps = len(self.images) + len(self.regressions)
+        passes = 1 + self.recipe.refinements
+        steps = passes * len(self.train_positions) + len(self.held_out) + len(self.regressions)
         seen = 0
 
         def told(count: int) -> None:
@@ -141,15 +147,29 @@ class FeedbackSolution:
         for n, regression in enumerate(self.regressions):
             begun = time.monotonic()
             unknowns = max(regression.unknowns)
-            solution = regression.solve(kept[n + 1], kept[n])
-            if self.recipe.half:
-                self._round(n)
+            refine = self.recipe.refinements > 0 and self._parts[n].rectified
+            solution = regression.solve(kept[n + 1], kept[n], refine=refine)
             row: Row = {"pcoder": n + 1, "unknowns": unknowns, "ridge": solution.ridge}
             self.rows.append(row | {"train_error": solution.training_error, "seconds": time.monotonic() - begun})
             told(1)
         del kept
+        self._refine(told)
+        if self.recipe.half:
+            for n in range(len(self._parts)):
+                self._round(n)
         self._judge(told)
         return self.rows
+
+    def _refine(self, told: Callable[[int], None]) -> None:
+        for step in range(self.recipe.refinements):
+            for found in self._batches(self.train_positions):
+                for n, regression in enumerate(self.regressions):
+                    if self._parts[n].rectified:
+                        regression.add_again(found[n + 1], found[n])
+                told(len(found[0]))
+            for n, regression in enumerate(self.regressions):
+                if self._parts[n].rectified:
+                    regression.refine(last=step == self.recipe.refinements - 1)
 
     def _round(self, n: int) -> None:
         for parameter in self._parts[n].last.parameters():

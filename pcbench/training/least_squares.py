@@ -12,6 +12,12 @@ The kernel's taps of different output phases are separate regressions, with one 
 
 G_f, c_f, g_f: sums over positions of windows by windows, windows by targets, windows. So w_f = x_f - b z_f with
 (G_f + ridge) x_f = c_f and (G_f + ridge) z_f = g_f.
+
+Refinement for a ReLU. Where a target is 0, any prediction below 0 is right once the ReLU has passed it; the solution
+above still pays for it. The loss that does not, sum over t > 0 of (p - t)^2 plus sum over t = 0 of max(p, 0)^2, is
+convex, an upper bound of the ReLU's, and minimised by solving again with the prediction itself for a target wherever
+it is below 0 and the target is 0 (each such step majorises the loss), with Nesterov's momentum from step to step. The
+matrices stay the same; each step takes one more pass over the images.
 """
 
 import math
@@ -135,6 +141,9 @@ class Regression:
         self.outputs = target.shape[2] * target.shape[3]
         self.device = device
         self._moments: Moments | None = None
+        self._systems: list[Normal] = []
+        self._found = torch.empty(0), torch.empty(0)
+        self._steps = 0
         # Phases with the same windows share a matrix.
         self.groups: dict[object, list[int]] = {}
         self.phases = [(py, px) for py in self.y.phases for px in self.x.phases]
@@ -184,12 +193,13 @@ class Regression:
         with torch.no_grad():
             self._moments.add(self.parts.fixed(e), target)
 
-    def solve(self, e: Tensor, target: Tensor) -> Solution:
+    def solve(self, e: Tensor, target: Tensor, *, refine: bool = False) -> Solution:
         """Set the predictor's parameters to the least squares; the sums are given up.
 
         Args:
             e: as for `add`, of images that were not added: the ridge is chosen on them.
             target: likewise.
+            refine: keep what `refine` needs, `solved_bytes` of memory.
         """
         moments = self._moments
         assert moments is not None, "there are no images to solve for"
@@ -203,10 +213,37 @@ class Regression:
         everything = torch.arange(self.targets)
         solved = [system.solve(b) for system, b in zip(systems, self._right(moments, everything), strict=True)]
         weight, bias, met = self._assemble(moments, solved, everything)
+        self._systems, self._found = (systems, (weight, bias)) if refine else ([], self._found)
         penalty = ridge * unit * float(weight.square().sum())
         error = float(moments.target_squares.sum()) - met - penalty
         self.parts.set(weight.float(), bias.float())
         return Solution(ridge, max(error, 0.0) / (moments.images * self.outputs * self.targets))
+
+    def add_again(self, e: Tensor, target: Tensor) -> None:
+        """Add images for one step of refinement; as `add`."""
+        if self._moments is None:
+            self._moments = Moments(self.channels, self.targets, self.y, self.x, self.device, own=False)
+        with torch.no_grad():
+            u: Tensor = self.parts.fixed(e)
+            predicted: Tensor = self.parts.last(u)
+            self._moments.add(u, torch.where((predicted < 0) & (target <= 0), predicted, target))
+
+    def refine(self, *, last: bool) -> None:
+        """Take a step of refinement with the images that were added again; the last one ends without momentum."""
+        moments = self._moments
+        assert moments is not None, "there are no images to refine on"
+        self._moments = None
+        everything = torch.arange(self.targets)
+        sides = self._right(moments, everything)
+        solved = [system.solve(b) for system, b in zip(self._systems, sides, strict=True)]
+        weight, bias, _ = self._assemble(moments, solved, everything)
+        momentum = 0.0 if last else self._steps / (self._steps + 3)
+        ahead = [new + momentum * (new - old) for new, old in zip((weight, bias), self._found, strict=True)]
+        self._found = weight, bias
+        self._steps += 1
+        self.parts.set(ahead[0].float(), ahead[1].float())
+        if last:
+            self._systems = []
 
     def _unit(self, moments: Moments) -> float:
         """The mean variance of a window's values, times the number of windows: ridges are measured in it."""

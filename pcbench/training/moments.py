@@ -35,6 +35,7 @@ class Moments:
         targets: O, of what is predicted.
         y, x: the two directions.
         device: where the sums are.
+        own: whether the windows' products with themselves are summed, or `gram` is known from elsewhere.
 
     Attributes:
         images: how many there were.
@@ -43,7 +44,16 @@ class Moments:
         cross: (offsets in y, offsets in x, C, phases * O): sum_j u[j - m] target[j]; phases in the order of `phases`.
     """
 
-    def __init__(self, channels: int, targets: int, y: Axis, x: Axis, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        channels: int,
+        targets: int,
+        y: Axis,
+        x: Axis,
+        device: torch.device | str = "cpu",
+        *,
+        own: bool = True,
+    ) -> None:
         self.channels, self.targets, self.y, self.x = channels, targets, y, x
         self.device = torch.device(device)
         self.images = 0
@@ -53,7 +63,7 @@ class Moments:
         # (part in y, part in x) -> (pair in y, pair in x, C, C). In y pairs with i <= i' are enough: the others are
         # their transposes.
         self._own: dict[tuple[str, str], Tensor] = {}
-        for a, b in self._parts():
+        for a, b in self._parts() if own else ():
             pairs = len(_upper(y, a)), len(_every(x, b))
             self._own[a, b] = self._zeros(*pairs, channels, channels)
 
@@ -74,18 +84,18 @@ class Moments:
         self.total += u.sum(0)
         self.target_total += values.sum((0, 2, 3))
         self.target_squares += values.square().sum((0, 2, 3))
-        _add_correlations(u, self._on_grid(values), self._own["all", "all"], self.cross, self.y, self.x)
+        targets = (self._on_grid(values, n) for n in range(len(self.phases)))  # one at a time: that bounds the memory
+        _add_correlations(u, targets, self._own.get(("all", "all")), self.cross, self.y, self.x)
         for (a, b), sums in self._own.items():
             if (a, b) != ("all", "all"):
                 self._add_strips(u[:, :, self.y.strip(a), self.x.strip(b)], a, b, sums)
 
-    def _on_grid(self, target: Tensor) -> Tensor:
-        """The targets of each phase on the grid of positions: (B, phases * O, length in y, length in x)."""
-        grid = target.new_zeros(len(target), len(self.phases), self.targets, self.y.length, self.x.length)
-        for n, (py, px) in enumerate(self.phases):
-            chosen = target[:, :, self.y.outputs(py), self.x.outputs(px)]
-            grid[:, n, :, self.y.positions(py), self.x.positions(px)] = chosen
-        return grid.flatten(1, 2)
+    def _on_grid(self, target: Tensor, n: int) -> Tensor:
+        """The targets of phase n of `phases` on the grid of positions: (B, O, length in y, length in x)."""
+        py, px = self.phases[n]
+        grid = target.new_zeros(len(target), self.targets, self.y.length, self.x.length)
+        grid[:, :, self.y.positions(py), self.x.positions(px)] = target[:, :, self.y.outputs(py), self.x.outputs(px)]
+        return grid
 
     def _add_strips(self, u: Tensor, a: str, b: str, sums: Tensor) -> None:
         """Products of places in the strips of one pair of parts; at least one of the two is a strip."""
@@ -222,42 +232,44 @@ def _add_lags(u: Tensor, v: Tensor, sums: Tensor, axis: Axis, *, negative: bool)
     sums += (back @ products.flatten(1)).real.view_as(sums)
 
 
-def _add_correlations(u: Tensor, target: Tensor, own: Tensor, cross: Tensor, y: Axis, x: Axis) -> None:
-    """Add the correlations of u (B, C, H, W) with itself to `own`, and with target (B, K, H', W') to `cross`.
+def _add_correlations(
+    u: Tensor, targets: Iterator[Tensor], own: Tensor | None, cross: Tensor, y: Axis, x: Axis
+) -> None:
+    """Add the correlations of u (B, C, H, W) with itself to `own`, if wanted, and with each (B, O, ...) to `cross`.
 
     Tiles of u meet what lies around them, `reach` further on each side; the tiles are samples like images.
     """
-    C, H, W = u.shape[1:]
-    tile, count = [], []
-    for axis in (y, x):
-        count.append(_tiles(axis))
-        tile.append(-(-axis.size // count[-1]))
-    lengths = [
-        next_fast_len(t + 2 * axis.reach, real=n == 1) for n, (t, axis) in enumerate(zip(tile, (y, x), strict=True))
-    ]
-    full = [t * c for t, c in zip(tile, count, strict=True)]
-    inside = functional.pad(u, (0, full[1] - W, 0, full[0] - H))
-    after = full[1] + x.reach - target.shape[3], full[0] + y.reach - target.shape[2]
-    around = [
-        (functional.pad(inside, (x.reach, x.reach, y.reach, y.reach)), own, range(2 * x.reach + 1)),
-        (functional.pad(target, (x.reach, after[0], y.reach, after[1])), cross, range(x.reach, 2 * x.reach + 1)),
-    ]
+    tile = [-(-axis.size // _tiles(axis)) for axis in (y, x)]
+    wide = [t + 2 * axis.reach for t, axis in zip(tile, (y, x), strict=True)]
+    lengths = [next_fast_len(n, real=True) for n in wide]
+    full = [t * _tiles(axis) for t, axis in zip(tile, (y, x), strict=True)]
+    inside = functional.pad(u, (0, full[1] - x.size, 0, full[0] - y.size))
     spectra = _spectra(inside, tile, tile, lengths).transpose(1, 2).conj().resolve_conj()  # (F, C, samples)
     back_y = _frequencies(range(y.reach, 2 * y.reach + 1), lengths[0], half=False, device=u.device)
-    wide = [t + 2 * axis.reach for t, axis in zip(tile, (y, x), strict=True)]
-    for v, sums, lags in around:
+
+    def add(v: Tensor, sums: Tensor, first: int) -> None:
+        """Add the correlations with v, padded by `reach`, to sums (lags in y, lags in x, C, K)."""
         others = _spectra(v, tile, wide, lengths)  # (F, samples, K)
-        back_x = _frequencies(lags, lengths[1], half=True, device=u.device)
+        back_x = _frequencies(range(first, 2 * x.reach + 1), lengths[1], half=True, device=u.device)
         rows = max(1, ROWS * 256 // others.shape[2])
-        products = others.new_empty(len(spectra), min(rows, C), others.shape[2])
-        for begin in range(0, C, rows):
+        products = others.new_empty(len(spectra), min(rows, len(spectra[0])), others.shape[2])
+        for begin in range(0, len(spectra[0]), rows):
             chosen = spectra[:, begin : begin + rows]
             if chosen.shape[1] == products.shape[1]:
                 torch.bmm(chosen, others, out=products)  # fresh memory would take longer than the product
             else:
                 products = torch.bmm(chosen, others)
             half = (back_y @ products.view(lengths[0], -1)).view(len(back_y), back_x.shape[1], -1)
-            sums[:, :, begin : begin + rows] += (back_x @ half).real.view(len(back_y), len(back_x), -1, others.shape[2])
+            found = (back_x @ half).real.reshape(len(back_y), len(back_x), -1, others.shape[2])
+            sums[:, :, begin : begin + rows] += found
+
+    if own is not None:
+        add(functional.pad(inside, (x.reach, x.reach, y.reach, y.reach)), own, 0)
+    for n, target in enumerate(targets):
+        O = target.shape[1]  # noqa: E741 - the field's name
+        after = full[1] + x.reach - target.shape[3], full[0] + y.reach - target.shape[2]
+        padded = functional.pad(target, (x.reach, after[0], y.reach, after[1]))
+        add(padded, cross[..., n * O : (n + 1) * O], x.reach)
 
 
 def _spectra(u: Tensor, tile: list[int], wide: list[int], lengths: list[int]) -> Tensor:

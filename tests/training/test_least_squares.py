@@ -201,3 +201,41 @@ def test_a_relu_behind_is_left_out_of_the_solution_and_counted_in_the_choice() -
         regression.add(e, below)
         regression.solve(e, below)
     torch.testing.assert_close(parts.last.weight, linear.weight, rtol=0, atol=1e-3)  # the ridge may differ
+
+
+def test_refinement_takes_the_error_that_the_relu_leaves_to_its_minimum() -> None:
+    """Against gradient descent on the convex loss that refinement minimises, in float64."""
+    predictor = nn.Sequential(nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1), nn.ReLU())
+    parts = linear_parts(predictor, 1)
+    e = torch.randn(30, 3, 6, 6)
+    with torch.no_grad():
+        below = nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1)(e)
+        below = (3 * below + 0.3 * torch.randn_like(below) - 0.5).relu()
+
+    def loss(predicted: Tensor) -> Tensor:
+        return torch.where(below > 0, predicted - below, predicted.relu()).square().mean()
+
+    regression = Regression(parts, e[:1], below[:1])
+    regression.add(e, below)
+    regression.solve(e, below, refine=True)
+    with torch.no_grad():
+        begun = float(loss(parts.last(e))), float((predictor(e) - below).square().mean())
+    for step in range(40):
+        regression.add_again(e, below)
+        regression.refine(last=step == 39)
+    with torch.no_grad():
+        ended = float(loss(parts.last(e))), float((predictor(e) - below).square().mean())
+    other = nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1)
+    optimiser = torch.optim.LBFGS(other.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss(other(e))
+        torch.autograd.backward(value)
+        return value
+
+    for _ in range(3):
+        optimiser.step(closure)
+    assert ended[0] == pytest.approx(float(loss(other(e)).detach()), rel=5e-3)
+    assert ended[0] < 0.5 * begun[0]
+    assert ended[1] < 0.5 * begun[1]

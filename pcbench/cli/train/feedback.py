@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=int, help="Use this many of the images.")
 @click.option("--half/--no-half", default=True, show_default=True, help="Store the weights in half precision.")
 @click.option("--install", is_flag=True, help="At the end, also put the weights where the model looks for them.")
+@click.option("--refinements", type=int, help="least-squares: passes that allow for a ReLU behind. [default: 0]")
 @click.option("--epochs", type=int, help="gradient: passes over the images, at most. [default: 60]")
 @click.option("--optimiser", type=click.Choice(["adamw", "sgd", "rmsprop"]), help="gradient. [default: adamw]")
 @click.option("--learning-rate", type=float, help="gradient: at its highest. [default: 0.002]")
@@ -68,7 +69,7 @@ def command(
 
     Every predictor learns to predict the layer below from the layer's activation at t = 0. Least squares are exact for
     predictors that end in one convolution, perhaps with a ReLU behind it, and take minutes; about 1,000 images are
-    enough. Gradient descent takes any predictor; one that was interrupted goes on with the same command, and several
+    enough; one that was interrupted starts over. Gradient descent takes any predictor; one that was interrupted goes on with the same command, and several
     processes share it: torchrun --nproc-per-node 4 --no-python pcbench train feedback --method gradient ...
 
     Writes into the output folder: feedback.safetensors, log.csv (for gradient descent also curves.png and the state to
