@@ -68,9 +68,9 @@ def command(
     """Make the feedback weights of a predictive network from clean images, without labels.
 
     Every predictor learns to predict the layer below from the layer's activation at t = 0. Least squares are exact for
-    predictors that end in one convolution, perhaps with a ReLU behind it, and take minutes; about 1,000 images are
-    enough; one that was interrupted starts over. Gradient descent takes any predictor; one that was interrupted goes on with the same command, and several
-    processes share it: torchrun --nproc-per-node 4 --no-python pcbench train feedback --method gradient ...
+    predictors that end in one convolution, perhaps with a ReLU behind it; about 1,000 images are enough, and a run that
+    was interrupted starts over. Gradient descent takes any predictor; the same command goes on where it stopped,
+    and several processes share it: torchrun --nproc-per-node 4 --no-python pcbench train feedback --method gradient ...
 
     Writes into the output folder: feedback.safetensors, log.csv (for gradient descent also curves.png and the state to
     go on from).
