@@ -140,6 +140,14 @@ class RunConfig:
     )
     feedback: str | None = _option(None, "decides", "Feedback weight, likewise.", metavar="L[,L...]", enters="model")
     pc: str | None = _option(None, "decides", "Weight of the error term, likewise.", metavar="A[,A...]", enters="model")
+    feedback_weights: str | None = _option(
+        None,
+        "decides",
+        "File of feedback weights that `pcbench train feedback` made, for predictive networks of any configuration.",
+        metavar="FILE",
+        enters="model",
+        path=True,
+    )
     corruption_backend: str | None = _option(
         None,
         "decides",
