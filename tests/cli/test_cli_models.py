@@ -37,7 +37,9 @@ def test_the_list_of_models(run):
     code, out, _ = run("models", "--json")
     listed = json.loads(out)
     assert {"pvgg16", "presnet50", "efficientnet-b0"} <= {row["name"] for row in listed["models"]}
-    assert {"timm", "torchvision", "predify", "averaging", "diffusion"} == {row["name"] for row in listed["sources"]}
+    assert {"timm", "torchvision", "robustbench", "predify", "averaging", "diffusion"} == {
+        row["name"] for row in listed["sources"]
+    }
 
 
 def test_everything_about_one_model(run):
