@@ -133,7 +133,7 @@ def test_special_large_and_binary_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):
         read_trials([tmp_path / "binary.csv"])
-    with pytest.raises(UserError, match="absent.csv"):
+    with pytest.raises(UserError, match=r"absent\.csv"):
         read_trials([tmp_path / "absent.csv"])
     with pytest.raises(UserError, match="no trial files"):
         read_trials([])
