@@ -184,7 +184,7 @@ def ask(system: Side, against: Side, margin: float | None = None) -> Question:
     parts, notes, judged = [], [], {}
     for level, (about, differences, accuracy, reference) in levels.items():
         together = _family(level, differences, tested, ours)
-        if together is not None:
+        if together is not None and not (level == "overall" and len(names) == 1):  # the perturbation's own, again
             notes.append(f"family of tests: {together}")
         shown = judge(differences, together, margin)
         rows = _rows(about, shown, differences, accuracy, reference, tested)
@@ -220,12 +220,17 @@ def _family(level: str, found: Paired, tested: npt.NDArray[np.bool_], ours: Answ
     """The tests of one level, of differences (K, timesteps); None where nothing is asked."""
     if not tested.any():
         return None
+    rows, averaged, times = len(found.difference), len(ours.averaged()), int(tested.sum())
     what = {
-        "condition": f"{found.difference.shape[0]} conditions",
-        "perturbation": f"{found.difference.shape[0]} perturbations",
-        "overall": f"the mean over {len(ours.averaged())} perturbations",
+        "condition": _count(rows, "condition"),
+        "perturbation": _count(rows, "perturbation"),
+        "overall": f"the mean over {_count(averaged, 'perturbation')}",
     }[level]
-    return family(f"{what} x {tested.sum()} timesteps", [[found[:, tested]]])
+    return family(f"{what} x {_count(times, 'timestep')}", [[found[:, tested]]])
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _rows(
