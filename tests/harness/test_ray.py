@@ -198,7 +198,7 @@ def refused(tmp_path: Path, suite: str, capsys: pytest.CaptureFixture[str]) -> C
         (["--gpus-per-worker", "nan"], "--gpus-per-worker is nan"),
         (["--cpus-per-worker", "0"], "--cpus-per-worker is 0"),
         (["--cpus-per-worker", "inf"], "--cpus-per-worker is inf"),
-        (["--ray-workers", "0"], "--ray-workers is 0"),
+        (["--ray-workers", "0"], "ray_workers is 0"),
         (["--ray-address", "ray://head:10001"], "HOST:PORT"),
     ],
 )
