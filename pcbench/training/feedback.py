@@ -22,7 +22,7 @@ from pcbench.errors import RunError, UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, save
 from pcbench.models.feedback_weights import feedback_identity
 from pcbench.models.predictive.classifier import PredictiveClassifier
-from pcbench.randomness import key
+from pcbench.randomness import reset_parameters
 from pcbench.training.batches import Augmentation, Views, evaluation_batches, loader, split, training_batches
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
@@ -116,11 +116,7 @@ class Decoders(nn.Module):
 
     def initialise(self, seed: int) -> None:
         """Draw the parameters anew, as torch.nn does, from the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(seed, "feedback weights"))
-            for module in self.predictors.modules():
-                if callable(reset := getattr(module, "reset_parameters", None)):
-                    reset()
+        reset_parameters(self.predictors, seed, "feedback weights")
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Mean squared errors (N,) of predicting levels[n - 1] from levels[n]; levels: e_0 .. e_N, each (B, ...)."""
