@@ -81,7 +81,14 @@ def cifar10(count: int) -> tuple[Tensor, Tensor]:
 
 
 def ours(
-    model: TemporalClassifier, t: int, images: Tensor, labels: Tensor, epsilon: float, name: str, loss: str, **options: Option
+    model: TemporalClassifier,
+    t: int,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float,
+    name: str,
+    loss: str,
+    **options: Option,
 ) -> tuple[Found, int]:
     """What an attack of pcbench finds, and the passes that it made."""
     victim = Victim(model, Aim("timestep", t), LOSSES[loss], limit=BATCH)
@@ -186,9 +193,7 @@ def gradient_attacks(
             print(f"\n{attack}: {min(rivals) / times[f'pcbench {attack}']:.2f} times the speed of torchattacks")
 
 
-def autoattack(
-    model: TemporalClassifier, t: int, images: Tensor, labels: Tensor, epsilon: float, chunk: int
-) -> None:
+def autoattack(model: TemporalClassifier, t: int, images: Tensor, labels: Tensor, epsilon: float, chunk: int) -> None:
     """The whole standard AutoAttack against the official code, chunk by chunk in turns."""
     from pyautoattack import AutoAttack
 

@@ -69,9 +69,7 @@ class AttackProbe(Perturbation):
         gradient = str(condition.params.get("attack_gradient") or "exact")
         params["gradient"] = gradient if gradient in model.gradients else "exact"
         readouts = settle_readout(condition.params["at"], timesteps, model, condition.perturbation)
-        return [
-            replace(condition, params={**params, "at": t}) for readout, t in readouts if readout == "timestep"
-        ]
+        return [replace(condition, params={**params, "at": t}) for readout, t in readouts if readout == "timestep"]
 
     def on_float(self, images: Tensor, context: Context) -> Perturbed:
         """Ask, one image at a time, so that no answer depends on the batch."""

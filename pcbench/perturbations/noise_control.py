@@ -76,9 +76,7 @@ class NoiseControl(Perturbation):
         return Perturbed(result.to(images), {"distance": distance(result, origin, norm)})
 
 
-def add_noise(
-    images: Tensor, noise: str, norm: str, epsilon: float, generators: Sequence[torch.Generator]
-) -> Tensor:
+def add_noise(images: Tensor, noise: str, norm: str, epsilon: float, generators: Sequence[torch.Generator]) -> Tensor:
     """Images with noise whose norm, after clipping, is epsilon (for "l0", and pixels in "l2", the largest below).
 
     Args:

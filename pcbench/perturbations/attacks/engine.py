@@ -277,9 +277,7 @@ class _Batch:
         goals = plan.goals[index]
         targets = torch.where(goals >= 0, goals, targets)
         keyed = [(plan.ids[image], plan.purpose, start) for image, start in arriving]
-        rows = Rows(
-            plan.origin[index], plan.labels[index], targets, goals, [key(plan.seed, *parts) for parts in keyed]
-        )
+        rows = Rows(plan.origin[index], plan.labels[index], targets, goals, [key(plan.seed, *parts) for parts in keyed])
         generators = [torch_generator(plan.seed, *parts, "begin") for parts in keyed]
         state = self.method.begin(rows, plan.ball, [restart for restart, _ in numbers], generators)
         nothing = torch.full((len(rows),), -torch.inf, device=plan.labels.device)
@@ -350,5 +348,3 @@ class _Batch:
         self.rows = self.rows.take(staying) if self.places else None
         self.state = {name: value[staying] for name, value in state.items()} if self.places else {}
         return gone
-
-

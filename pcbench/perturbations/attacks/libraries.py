@@ -129,7 +129,10 @@ def no_such(package: str, name: str, known: list[str]) -> UserError:
 def norms_of(name: str) -> tuple[Norm, ...]:
     """The norms that an attack may be measured in, the one that its name speaks of first."""
     lowered = name.lower()
-    if any(word in lowered for word in ("l2", "cw", "carlini", "deepfool", "ddn", "boundary")) and "linf" not in lowered:
+    if (
+        any(word in lowered for word in ("l2", "cw", "carlini", "deepfool", "ddn", "boundary"))
+        and "linf" not in lowered
+    ):
         return ("l2", "linf")
     if any(word in lowered for word in ("l0", "pixel", "pixle", "jsma", "sparse")):
         return ("l0", "l2", "linf")

@@ -331,4 +331,3 @@ def _at_least_single(logits: Tensor) -> Tensor:
 def _mean(logits: Tensor) -> Tensor:
     """(S, B, classes) -> (B, classes): the logarithm of the mean of the probabilities."""
     return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
-

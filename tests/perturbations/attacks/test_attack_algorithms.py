@@ -166,4 +166,6 @@ def test_squares_shrink_as_published() -> None:
         side = int(method._sides(torch.tensor([k]), image, "linf"))
         assert side == max(1, round((0.8 * 0.5**halvings * 1024) ** 0.5))
     rescaled = Square(100, rescaled=True)
-    assert int(rescaled._sides(torch.tensor([90]), image, "linf")) == int(method._sides(torch.tensor([9000]), image, "linf"))
+    assert int(rescaled._sides(torch.tensor([90]), image, "linf")) == int(
+        method._sides(torch.tensor([9000]), image, "linf")
+    )

@@ -132,9 +132,7 @@ def cramped(room: int) -> Cramped:
 
 
 @pytest.mark.parametrize("room", [16, 5, 3, 2, 1])
-def test_when_memory_runs_out_smaller_pieces_are_tried_and_answers_stay(
-    room: int, many: tuple[Tensor, Tensor]
-) -> None:
+def test_when_memory_runs_out_smaller_pieces_are_tried_and_answers_stay(room: int, many: tuple[Tensor, Tensor]) -> None:
     images, labels = many[0][:21], many[1][:21]
     table: dict[str, object] = {"attack": "pgd", "epsilons": [0.03], "options": {"steps": 6}}
     expected = attack(network(), images, labels, **table).columns["success"]
