@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pcbench.models.base import Preprocessing, TemporalClassifier
 from pcbench.perturbations.attack import AttackImages
 from pcbench.perturbations.base import KINDS, Context, Perturbed
+from pcbench.results.cell import condition_values
 
 CLASSES = 5
 SIDE = 8
@@ -150,6 +151,6 @@ def evaluate(
                         }
                     )
                     cell = {"model": "tiny", "weights": "random", "data": "task", "suite": "test"}
-                    cell |= {"perturbation": condition.perturbation, "group": condition.group}
-                    frames.append(frame.assign(**cell, severity=condition.severity))
+                    cell |= {**condition_values(condition), "cell": condition.digest, "has_dynamics": True}
+                    frames.append(frame.assign(**cell))
     return pd.concat(frames, ignore_index=True)

@@ -1,79 +1,61 @@
-"""What the records of attacks say: attack x evaluation timestep, robust accuracies, the worst case over attacks.
+"""What the records of attacks say: attack x evaluation timestep, robust accuracies, the worst case, paired tests.
 
-Names of attacked conditions are read here and nowhere else: LABEL@READOUT with LABEL = ATTACK[-NORM][+VARIANT]
-[+from:MODEL], e.g. "pgd-linf@t4", "apgd-ce-l2+double@mean", "bim+from:efficientnet-lite0@t0".
+What an attack was is read from its typed columns (`pcbench.results.cell.ATTACK_COLUMNS`, and "cell", which tells one
+condition from another); names are made from them, for people, and never parsed.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pcbench.analysis.paired import paired
+from pcbench.analysis.statistics import mcnemar
 from pcbench.intervals import wilson
 
-# What an attack must know, where that is not the network's gradients through several steps.
-ROLES = {
-    "fgsm": "single-step",
-    "square": "gradient-free",
-    "spsa": "gradient-free",
-    "pixle": "gradient-free",
-    "hop-skip-jump": "hard-label",
-    "boundary": "hard-label",
-}
 WORST = "worst case"  # over attacks, image by image
-_NORMS = {"cw": "l2", "deepfool": "l2", "boundary": "l2", "pixle": "l0"}
+NOISE = "noise-control"  # group of random noise of an attack's norm
+# What makes two attacks the same one, on whatever network and timestep.
+IDENTITY = ("attack", "norm", "severity", "loss", "readout", "objective", "gradient", "source", "role", "options")
+_TEXTS = ("attack", "norm", "loss", "readout", "objective", "gradient", "source", "knowledge", "role", "judged")
 
 
-@dataclass(frozen=True)
-class AttackName:
-    """The parts of an attacked condition's name.
+def attack_label(row: Mapping[str, Any]) -> str:
+    """What people call an attack: what tells it from the other attacks of a suite, but for radius and readout.
 
-    Attributes:
-        label: everything before "@".
-        attack: the registered attack, without norm.
-        norm: "linf", "l2" or "l0".
-        variant: "" for the plain attack.
-        source: the model that it was crafted on; "" for the model under test.
-        readout: "t4", "mean", "worst".
+    >>> attack_label({"attack": "pgd", "loss": "ce", "options": '{"steps": 20, "restarts": 2}', "source": "vgg16"})
+    'pgd-20 x 2, ce, from vgg16'
+
+    Args:
+        row: values of the typed columns, those that are missing left out.
     """
+    options = _options(row)
+    steps = options.get("steps", options.get("queries"))
+    name = str(row["attack"]) + (f"-{steps}" if steps is not None else "")
+    if int(options.get("restarts", 1)) > 1:
+        name += f" x {options['restarts']}"
+    parts = [name]
+    if int(options.get("targets", 0)) > 0:
+        parts.append(f"{options['targets']} targets")
+    parts += [
+        str(row[part])
+        for part, plain in (("loss", "margin"), ("norm", "linf"))
+        if row.get(part, plain) not in (plain, "")
+    ]
+    if row.get("objective", "readout") not in ("readout", ""):
+        parts.append(f"on {row['objective']}")
+    if row.get("gradient", "exact") not in ("exact", ""):
+        parts.append(f"{row['gradient']} gradient")
+    if row.get("source"):
+        parts.append(f"from {row['source']}")
+    return ", ".join(parts)
 
-    label: str
-    attack: str
-    norm: str
-    variant: str
-    source: str
-    readout: str
 
-    @property
-    def timestep(self) -> int | None:
-        """The attacked timestep; None for "mean" and "worst"."""
-        return int(self.readout[1:]) if re.fullmatch(r"t\d+", self.readout) else None
-
-    @property
-    def role(self) -> str:
-        """What the attacker had: "white-box", "single-step", "gradient-free", "hard-label" or "transfer"."""
-        return "transfer" if self.source else ROLES.get(self.attack, "white-box")
-
-
-def read_name(perturbation: str) -> AttackName:
-    """The parts of a name.
-
-    >>> name = read_name("apgd-ce-l2+double@t4")
-    >>> name.attack, name.norm, name.variant, name.timestep, name.role
-    ('apgd-ce', 'l2', 'double', 4, 'white-box')
-    """
-    label, _, readout = perturbation.rpartition("@")
-    start, _, source = label.partition("+from:")
-    plain, _, variant = start.partition("+")
-    norm = _NORMS.get(plain, "linf")
-    attack = plain
-    for known in ("linf", "l2"):
-        if plain.endswith(f"-{known}"):
-            norm = known
-            attack = plain if plain.startswith("pgd-") else plain.removesuffix(f"-{known}")
-    return AttackName(label, attack, norm, variant, source, readout)
+def _options(row: Mapping[str, Any]) -> dict[str, Any]:
+    given = row.get("options", "")
+    return dict(json.loads(given)) if isinstance(given, str) and given else {}
 
 
 def radius(epsilon: float, norm: str = "linf") -> str:
@@ -90,39 +72,54 @@ def radius(epsilon: float, norm: str = "linf") -> str:
 
 
 def attack_records(records: pd.DataFrame) -> pd.DataFrame:
-    """The rows of attacked conditions, with the parts of their names as columns.
+    """The rows of attacked conditions, ready to be counted.
 
     Args:
-        records: rows with the columns of `pcbench.results.schema`.
+        records: of one model and suite: image, timestep, correct, group, severity, cell, attacked, success, and the
+            typed columns.
 
     Returns:
-        The rows of group "attack" with further columns label, attack, norm, variant, source, role, readout, and at
-        (the attacked timestep, -1 for "mean" and "worst"); "attacked" and "success" as bool.
+        The rows of group "attack"; the typed columns as text, "" where there is none; "attacked" and "success" as bool;
+        and further columns: label (see `attack_label`), at (int), aimed (the attacked timestep; -1 for other readouts),
+        own (bool: the row's timestep is one at which the attack may be judged as an attack: the one it aimed at; every
+        one, where it aimed at several or was crafted on another network).
     """
     rows = records[records["group"] == "attack"].copy()
-    names = {name: read_name(str(name)) for name in rows["perturbation"].unique()}
-    for part in ("label", "attack", "norm", "variant", "source", "role", "readout"):
-        rows[part] = rows["perturbation"].map({name: getattr(read, part) for name, read in names.items()}).astype(str)
-    steps = {name: -1 if read.timestep is None else read.timestep for name, read in names.items()}
-    rows["at"] = rows["perturbation"].map(steps).astype(int)
+    for column in _TEXTS:
+        rows[column] = rows[column].fillna("").astype(str) if column in rows else ""
+    rows["options"] = rows["options"].fillna("").astype(str) if "options" in rows else ""
+    cells = rows.drop_duplicates("cell").set_index("cell")
+    labels = {cell: attack_label(row) for cell, row in zip(cells.index, cells.to_dict("records"), strict=True)}
+    rows["label"] = rows["cell"].map(labels).astype(str)
+    rows["at"] = pd.to_numeric(rows["at"]).astype(int) if "at" in rows and len(rows) else 0
+    rows["aimed"] = rows["at"].where(rows["readout"] == "timestep", -1)
+    rows["own"] = (rows["aimed"] == rows["timestep"]) | (rows["readout"] != "timestep") | (rows["source"] != "")
+    if "has_dynamics" in rows:  # without dynamics, an attack on its one answer is one on every timestep
+        rows["own"] |= ~rows["has_dynamics"].astype(bool)
     for column in ("attacked", "success"):
-        rows[column] = rows[column].astype(bool) if column in rows else False
+        rows[column] = rows[column].fillna(False).astype(bool) if column in rows else False
     return rows
 
 
 def main_attack(rows: pd.DataFrame) -> str | None:
-    """The label that a suite is about: the plain white-box attack with the most conditions; the first of equals."""
-    plain = rows[(rows["role"] == "white-box") & (rows["variant"] == "")]
+    """The label that a suite is about: the white-box attack, no evidence, with the most conditions; the first of equals.
+
+    Args:
+        rows: see `attack_records`.
+    """
+    plain = rows[(rows["knowledge"] == "white-box") & (rows["role"] == "attack")]
     if plain.empty:
         plain = rows
     if plain.empty:
         return None
-    cells = plain.drop_duplicates(["label", "readout", "severity"])
-    return str(cells["label"].value_counts(sort=False).idxmax())
+    return str(plain.drop_duplicates("cell")["label"].value_counts(sort=False).idxmax())
 
 
 def matrix(records: pd.DataFrame, label: str, epsilon: float) -> pd.DataFrame:
     """Attack timestep x evaluation timestep: the accuracy at each timestep under an attack on each timestep.
+
+    Off the diagonal only attacks whose images went all the way: one that stops when the aimed timestep is fooled says
+    nothing of another.
 
     Args:
         records: of one model and suite.
@@ -134,8 +131,9 @@ def matrix(records: pd.DataFrame, label: str, epsilon: float) -> pd.DataFrame:
         images that were attacked: those that are classified correctly at the attacked timestep without attack.
     """
     rows = attack_records(records)
-    rows = rows[(rows["label"] == label) & (rows["severity"] == epsilon) & (rows["at"] >= 0) & rows["attacked"]]
-    return _counted(rows, ["at", "timestep"])
+    rows = rows[(rows["label"] == label) & (rows["severity"] == epsilon) & (rows["aimed"] >= 0) & rows["attacked"]]
+    rows = rows[(rows["judged"] != "aimed") | (rows["aimed"] == rows["timestep"])]
+    return _counted(rows.assign(at=rows["aimed"]), ["at", "timestep"])
 
 
 def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
@@ -148,9 +146,9 @@ def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
         A row for each label (and `WORST`), norm, epsilon and timestep: conditions (how many it is over), n, correct,
         robust (accuracy among all images, in [0, 1]), n_clean, survived, robust_of_clean (the same among the images
         that are classified correctly without attack), and Wilson intervals of both: low, high, clean_low, clean_high.
-        An attack is judged at the timestep that it attacked, a transferred one at every timestep. The worst case of an
-        image is over all attacks of the suite of that norm and radius, on whatever timestep and from whatever source,
-        since each of their images is in the ball.
+        The worst case of an image is over all attacks of that norm and radius, evidence included, on whatever timestep
+        and from whatever source, since each of their images is in the ball: so it is never higher than what any piece
+        of evidence found. It is given at the timesteps alone at which something aimed.
     """
     rows = attack_records(records)
     clean = clean_answers(records)
@@ -158,14 +156,8 @@ def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
     columns += ["n_clean", "survived", "robust_of_clean", "clean_low", "clean_high"]
     if rows.empty:
         return pd.DataFrame(columns=columns)
-    own = rows[(rows["at"] == rows["timestep"]) | (rows["source"] != "")]
-    each = own.assign(conditions=1)
-    ball = ["norm", "severity", "image", "timestep"]
-    worst = rows.groupby(ball, as_index=False).agg(
-        correct=("correct", "all"), attacked=("attacked", "any"), conditions=("perturbation", "nunique")
-    )
-    worst = worst[worst["conditions"] > 1].assign(label=WORST)
-    table = pd.concat([each, worst], ignore_index=True).rename(columns={"severity": "epsilon"})
+    table = pd.concat([rows[rows["own"]].assign(conditions=1), worst_case(rows)], ignore_index=True)
+    table = table.rename(columns={"severity": "epsilon"})
     if len(clean):
         keys = pd.MultiIndex.from_frame(table[["image", "timestep"]])
         table["attacked"] = clean.reindex(keys).to_numpy(dtype=bool)
@@ -188,6 +180,26 @@ def robust_accuracy(records: pd.DataFrame) -> pd.DataFrame:
     return sums[columns]
 
 
+def worst_case(rows: pd.DataFrame) -> pd.DataFrame:
+    """Image by image, what all attacks of a ball left, at the timesteps at which one of them aimed.
+
+    Args:
+        rows: see `attack_records`.
+
+    Returns:
+        A row for each norm, severity, timestep and image of a ball with several conditions: correct, attacked,
+        conditions, label.
+    """
+    ball = ["norm", "severity", "timestep"]
+    aimed = rows.loc[rows["own"], ball].drop_duplicates()
+    worst = (
+        rows.merge(aimed, on=ball)
+        .groupby([*ball, "image"], as_index=False)
+        .agg(correct=("correct", "all"), attacked=("attacked", "any"), conditions=("cell", "nunique"))
+    )
+    return worst[worst["conditions"] > 1].assign(label=WORST)
+
+
 def worst_cases(robust: pd.DataFrame) -> pd.DataFrame:
     """What is left at each radius: the rows of `robust_accuracy` that stand for all the attacks of a suite.
 
@@ -200,14 +212,60 @@ def worst_cases(robust: pd.DataFrame) -> pd.DataFrame:
     """
     kept = []
     for _, rows in robust.groupby(["norm", "epsilon"], sort=True):
-        own = rows.loc[rows["label"] != WORST, "timestep"]
-        if own.empty:  # attacks on the mean or the worst of timesteps are about all of them
-            own = rows["timestep"]
-        for step in sorted({int(own.min()), int(own.max())}):
+        steps = rows["timestep"]
+        for step in sorted({int(steps.min()), int(steps.max())}):
             here = rows[rows["timestep"] == step]
             worst = here[here["label"] == WORST]
             kept.append(worst if len(worst) else here)
     return pd.concat(kept, ignore_index=True) if kept else robust
+
+
+def compare_robustness(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame:
+    """Two networks under attack, image by image: the worst case over the attacks that both went through.
+
+    An attack of the one counts when the other had the same (`IDENTITY`) on the answer that is compared: each attacked
+    timestep with the same timestep of the other, or with its one answer, where it has no dynamics. Transfers and
+    whatever one network alone was attacked with are left out; so the figures may be higher than `robust_accuracy`.
+
+    Args:
+        ours: records of one model and suite.
+        theirs: of another model, on the same images.
+
+    Returns:
+        A row for each norm, epsilon and timestep at which both were attacked: attacks (their number), n, ours, theirs
+        (accuracies in [0, 1]), gained, lost (images that only the one, or the other, gets right), difference, low, high
+        (its interval), p (McNemar's exact test).
+    """
+    columns = ["norm", "epsilon", "timestep", "attacks", "n", "ours", "theirs", "gained", "lost"]
+    columns += ["difference", "low", "high", "p"]
+    sides = [_aimed(records) for records in (ours, theirs)]
+    found = []
+    for (norm, epsilon, step), mine in sides[0].groupby(["norm", "severity", "timestep"], sort=True):
+        other = sides[1]
+        other = other[(other["norm"] == norm) & (other["severity"] == epsilon) & (other["timestep"] == step)]
+        common = set(mine["identity"]) & set(other["identity"])
+        if not common:
+            continue
+        left = [
+            rows[rows["identity"].isin(common)].groupby("image")["correct"].all().rename(name)
+            for name, rows in (("ours", mine), ("theirs", other))
+        ]
+        both = pd.concat(left, axis=1, join="inner").astype(bool)
+        if both.empty:
+            continue
+        a, b = both["ours"].to_numpy(), both["theirs"].to_numpy()
+        gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
+        limits = paired(a[None], b[None]).interval()
+        row = [norm, epsilon, step, len(common), len(both), a.mean(), b.mean(), gained, lost, a.mean() - b.mean()]
+        found.append([*row, float(limits.low), float(limits.high), float(mcnemar(gained, lost))])
+    return pd.DataFrame(found, columns=columns)
+
+
+def _aimed(records: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the timesteps that attacks aimed at, with what identifies the attack."""
+    rows = attack_records(records)
+    rows = rows[rows["own"] & (rows["source"] == "")]
+    return rows.assign(identity=[tuple(values) for values in rows[list(IDENTITY)].itertuples(index=False)])
 
 
 def clean_answers(records: pd.DataFrame) -> "pd.Series[bool]":
@@ -228,7 +286,7 @@ def over_time(records: pd.DataFrame, label: str) -> pd.DataFrame:
         images. Epsilon 0 is the clean condition, at every timestep.
     """
     rows = attack_records(records)
-    own = rows[(rows["label"] == label) & (rows["at"] == rows["timestep"])]
+    own = rows[(rows["label"] == label) & (rows["aimed"] == rows["timestep"])]
     clean = records[records["group"] == "clean"].assign(severity=0.0)
     both = pd.concat([clean, own]).rename(columns={"severity": "epsilon"})
     return _counted(both, ["epsilon", "timestep"])
@@ -255,7 +313,7 @@ def successes(records: pd.DataFrame, label: str | None = None) -> pd.DataFrame:
     """
     rows = attack_records(records)
     chosen = label or main_attack(rows)
-    own = rows[(rows["label"] == chosen) & (rows["at"] == rows["timestep"]) & rows["attacked"]]
+    own = rows[(rows["label"] == chosen) & (rows["aimed"] == rows["timestep"]) & rows["attacked"]]
     table = own.groupby(["severity", "timestep"])["success"].agg(n="size", successes="sum").reset_index()
     table = table.rename(columns={"severity": "epsilon"})
     table["rate"] = table["successes"] / table["n"]

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pcbench.analysis.attacks import (
+    NOISE,
     WORST,
     attack_records,
     clean_answers,
@@ -17,7 +18,6 @@ from pcbench.analysis.attacks import (
     matrix,
     over_time,
     radius,
-    read_name,
     robust_accuracy,
     successes,
 )
@@ -72,7 +72,7 @@ def drawings(records: pd.DataFrame) -> dict[str, tuple[Figure, pd.DataFrame]]:
         return {}
     drawn: dict[str, tuple[Figure, pd.DataFrame]] = {}
     own = rows[(rows["label"] == main) & (rows["source"] == "")]
-    several = own["at"].nunique() > 1 and bool(own["attacked"].any())
+    several = own["aimed"].nunique() > 1 and bool(own["attacked"].any())
     if rows["timestep"].nunique() > 1:
         if several:
             drawn["matrix"] = heat_maps(records, main)
@@ -80,7 +80,7 @@ def drawings(records: pd.DataFrame) -> dict[str, tuple[Figure, pd.DataFrame]]:
         if (rows["source"] != "").any():
             drawn["transfer"] = transferred(records)
     drawn["attacks"] = ladder(records)
-    if several and own["severity"].nunique() > 1 and (own["at"] == 0).any():
+    if several and own["severity"].nunique() > 1 and (own["aimed"] == 0).any():
         drawn["successes"] = success_counts(records, main)
         drawn["relative"] = relative_successes(records, main)
     checks = believability(records)
@@ -197,10 +197,10 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     ]
     same = records[(records["severity"] == epsilon) & (records["timestep"] == step)]
     clean = clean_answers(records)
-    for name, part in same[same["group"] == "noise"].groupby("perturbation", observed=True):
+    for name, part in same[same["group"] == NOISE].groupby("perturbation", observed=True):
         answers = part.set_index("image")["correct"].astype(bool)
         kept = answers[clean.xs(step, level="timestep").reindex(answers.index)] if len(clean) else answers
-        if str(name).endswith(f"-{norm}") and len(kept):
+        if (part["norm"] == norm).all() and len(kept):
             rungs.append((str(name), len(kept), int(kept.sum())))
     data = pd.DataFrame(rungs, columns=["condition", "n", "correct"]).assign(epsilon=epsilon, timestep=step)
     low, high = wilson(data["correct"], data["n"])
@@ -208,7 +208,7 @@ def ladder(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     data = data.sort_values("accuracy", ascending=False, kind="stable").reset_index(drop=True)
     figure = style.canvas(style.COLUMN * 1.2, 1.4 + 0.2 * len(data))
     ax = figure.subplots()
-    roles = dict(zip(rows["label"], rows["role"], strict=True)) | {WORST: WORST}
+    roles = dict(zip(rows["label"], rows["knowledge"], strict=True)) | {WORST: WORST}
     for index, role in enumerate(_ROLES):
         part = data[[roles.get(name, "random noise") == role for name in data["condition"]]]
         if part.empty:
@@ -241,7 +241,9 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """
     data = robust_accuracy(records)
     clean = 100 * clean_answers(records).groupby("timestep").mean()
-    data = data[data["label"].str.contains("+from:", regex=False)].reset_index(drop=True)
+    rows = attack_records(records)
+    sent = set(rows.loc[rows["source"] != "", "label"])
+    data = data[data["label"].isin(sent)].reset_index(drop=True)
     for column in ("robust", "low", "high"):
         data[column] *= 100
     labels = list(data["label"].unique())
@@ -255,7 +257,7 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             ax.fill_between(part["timestep"], part["low"], part["high"], color=shade[epsilon], alpha=0.12, lw=0)
         if len(clean):
             ax.plot(clean.index, clean, color=style.BASELINE, linestyle=(0, (3, 2)), label="no attack")
-        ax.set_title(label.replace("+from:", ", from "))
+        ax.set_title(label)
         style.timestep_axis(ax, sorted(int(t) for t in data["timestep"].unique()))
         ax.set_ylim(-3, 103)
         ax.set_xlabel("timestep")
@@ -268,7 +270,8 @@ def transferred(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
 def success_counts(records: pd.DataFrame, label: str | None = None) -> tuple[Figure, pd.DataFrame]:
     """The paper's first figure: number of successful attacks against epsilon (log axis), a line for each timestep."""
     label = label or str(main_attack(attack_records(records)))
-    norm = read_name(label).norm
+    rows = attack_records(records)
+    norm = str(rows.loc[rows["label"] == label, "norm"].iloc[0])
     data = successes(records, label)
     figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
     ax = figure.subplots()
@@ -295,7 +298,8 @@ def relative_successes(records: pd.DataFrame, label: str | None = None) -> tuple
     Lines are the four largest epsilons: 0.7 to 1.0 in the paper's protocol.
     """
     label = label or str(main_attack(attack_records(records)))
-    norm = read_name(label).norm
+    rows = attack_records(records)
+    norm = str(rows.loc[rows["label"] == label, "norm"].iloc[0])
     data = successes(records, label)
     figure = style.canvas(style.COLUMN, style.COLUMN * 0.8)
     ax = figure.subplots()

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from pcbench.analysis.answers import Answers
-from pcbench.analysis.attacks import WORST, radius, read_name, robust_accuracy, worst_cases
+from pcbench.analysis.attacks import WORST, attack_label, radius, robust_accuracy, worst_cases
 from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall
+from pcbench.keys import Condition
 from pcbench.analysis.robustness import attacked_systems
 from pcbench.results.study import Study
 
@@ -67,12 +69,15 @@ def apart(found: Answers) -> Answers:
     if not (conditions["group"] == "attack").any():
         return found
     names, balls = [], dict[str, list[int]]()
-    for row, (name, group, size) in enumerate(
-        conditions[["perturbation", "group", "severity"]].itertuples(index=False)
-    ):
-        norm = read_name(name).norm if group == "attack" else name.rpartition("-")[2]
+    for row, key in enumerate(found.keys):
+        norm, size = str(key.params.get("norm", "linf")), key.severity
+        name = attack_label(_columns(key)) if key.kind == "attack" else key.perturbation
+        if key.kind == "attack" and found.values.shape[2] > 1:
+            name += (
+                f" on t = {key.params['at']}" if key.params["readout"] == "timestep" else f" on {key.params['readout']}"
+            )
         names.append(f"{name} {radius(size, norm)}" if size else name)
-        if group == "attack":
+        if key.kind == "attack":
             balls.setdefault(_ball(norm, size), []).append(row)
     first = [rows[0] for rows in balls.values()]
     firsts = conditions.iloc[first].assign(perturbation=list(balls))
@@ -96,12 +101,22 @@ def judged_at(found: Answers) -> dict[str, set[int]]:
     """
     steps: dict[str, set[int]] = {}
     every = {int(t) for t in found.timesteps}
-    attacks = found.conditions[found.conditions["group"] == "attack"]
-    read = [(read_name(name), size) for name, size in attacks[["perturbation", "severity"]].itertuples(index=False)]
-    for name, size in read:
-        own = set() if name.source else every if name.timestep is None else {name.timestep}
-        steps.setdefault(_ball(name.norm, size), set()).update(own)
+    for key in found.keys:
+        if key.kind == "attack" and key.params.get("readout") is not None:
+            own = (
+                set()
+                if key.params["source"]
+                else every
+                if key.params["readout"] != "timestep"
+                else {int(key.params["at"])}
+            )
+            steps.setdefault(_ball(str(key.params["norm"]), key.severity), set()).update(own)
     return {ball: own or every for ball, own in steps.items()}
+
+
+def _columns(key: Condition) -> dict[str, object]:
+    """A condition's params as its typed columns have them."""
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in key.params.items()}
 
 
 def _ball(norm: str, epsilon: float) -> str:

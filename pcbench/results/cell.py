@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pcbench.errors import UserError
-from pcbench.keys import BadKeyError, CellKey, read_key
+from pcbench.keys import BadKeyError, CellKey, Condition, read_key
 from pcbench.results.disk import open_regular
 
 SCHEMA = 2
@@ -204,19 +204,25 @@ class Cell:
 def cell_values(key: CellKey) -> dict[str, Any]:
     """What tells the rows of one cell from those of another, as columns.
 
-    An attack's parameters have columns of their own: attack, norm, loss, readout, source.
+    The parameters of attacks, and of what they are held against, have columns of their own: `ATTACK_COLUMNS`.
     """
-    condition = key.condition
-    values: dict[str, Any] = {
+    return {
         "model": key.model.label,
         "weights": key.model.weights,
         "data": key.data.name,
-        "perturbation": condition.perturbation,
-        "group": condition.group,
-        "severity": float(condition.severity),
         "seed": key.seed,
         "dtype": key.dtype,
         "T": key.timesteps,
+        **condition_values(key.condition),
+    }
+
+
+def condition_values(condition: Condition) -> dict[str, Any]:
+    """The columns of `cell_values` that a condition decides."""
+    values: dict[str, Any] = {
+        "perturbation": condition.perturbation,
+        "group": condition.group,
+        "severity": float(condition.severity),
     }
     for name in ATTACK_COLUMNS:
         if name in condition.params:
@@ -225,7 +231,21 @@ def cell_values(key: CellKey) -> dict[str, Any]:
     return values
 
 
-ATTACK_COLUMNS = ("attack", "norm", "loss", "readout", "source")
+ATTACK_COLUMNS = (
+    "attack",
+    "norm",
+    "loss",
+    "readout",
+    "at",
+    "objective",
+    "gradient",
+    "source",
+    "knowledge",
+    "role",
+    "judged",
+    "options",
+    "noise",
+)
 
 
 def encode(key: CellKey, answers: Answers, provenance: Mapping[str, Any], report: Mapping[str, Any]) -> bytes:
