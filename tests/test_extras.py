@@ -1,4 +1,4 @@
-"""A missing package is one line that names the extra; a broken one is not hidden."""
+"""A missing package is one line that says what to install."""
 
 from pathlib import Path
 
@@ -11,11 +11,17 @@ from pcbench.extras import require
 def test_a_missing_package_names_its_extra() -> None:
     with pytest.raises(UserError) as error:
         require("no_such_package.inner", "attacks")
-    assert str(error.value) == "this needs the package no_such_package: pip install 'pcbench[attacks]'"
+    assert str(error.value) == "this needs no_such_package, which is not installed: pip install 'pcbench[attacks]'"
 
 
-def test_what_an_installed_package_lacks_is_another_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_an_extra_is_installed_by_itself() -> None:
+    with pytest.raises(UserError) as error:
+        require("no_such_package", None, "attacks of no-such", "no-such")
+    assert str(error.value) == "attacks of no-such needs no-such, which is not installed: pip install no-such"
+
+
+def test_what_an_installed_package_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "half_there.py").write_text("import no_such_dependency\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
+    with pytest.raises(UserError, match="half_there together with no_such_dependency"):
         require("half_there", "attacks")
