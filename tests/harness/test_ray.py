@@ -229,7 +229,7 @@ def test_options_of_ray_are_refused_without_it(refused: Callable[..., str], opti
 
 def test_a_missing_ray_is_one_line(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert refused("--engine", "ray").endswith("needs Ray, which is not installed: pip install 'pcbench[ray]'")
+    assert refused("--engine", "ray").endswith("needs ray, which is not installed: pip install 'pcbench[ray]'")
 
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

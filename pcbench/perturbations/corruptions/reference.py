@@ -7,10 +7,10 @@ another thread that draws from NumPy's global generator at the same time would s
 
 import threading
 
-import imagecorruptions
 import numpy as np
 import numpy.typing as npt
 
+from pcbench.extras import require
 from pcbench.randomness import key
 
 _lock = threading.Lock()
@@ -31,6 +31,7 @@ def corrupt_reference(
     Returns:
         (B, H, W, 3) uint8.
     """
+    package = require("imagecorruptions", "reference")
     out = np.empty_like(images)
     for i, (image, image_id) in enumerate(zip(images, ids, strict=True)):
         stream = key(seed, image_id, name, severity)
@@ -40,7 +41,7 @@ def corrupt_reference(
             state = np.random.get_state()  # noqa: NPY002 - the package draws from this generator and no other
             try:
                 np.random.seed([stream % 2**32, stream >> 32])  # noqa: NPY002
-                out[i] = imagecorruptions.corrupt(image, severity=severity, corruption_name=name, **arguments)
+                out[i] = package.corrupt(image, severity=severity, corruption_name=name, **arguments)
             finally:
                 np.random.set_state(state)  # noqa: NPY002
     return out
