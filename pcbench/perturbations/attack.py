@@ -13,7 +13,7 @@ from torch import Tensor
 from pcbench.errors import UserError, did_you_mean
 from pcbench.keys import Condition
 from pcbench.models.base import TemporalClassifier, last_steps
-from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Option
+from pcbench.perturbations.attacks.attack import ATTACKS, Option
 from pcbench.perturbations.attacks.ball import check_epsilon, distance
 from pcbench.perturbations.attacks.engine import Ball, Found, Plan
 from pcbench.perturbations.attacks.isolation import frozen, seeded

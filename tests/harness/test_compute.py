@@ -1,6 +1,5 @@
 """How models compute: memory that a batch is chosen by, compilation that must pay."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 
 from pcbench.errors import UserError
 from pcbench.harness import compute
-from pcbench.results.requests import read_requests
 from pcbench.harness.compute import batch_that_fits, compile_where_it_pays, memory_of_one
 from pcbench.harness.run import run
+from pcbench.results.requests import read_requests
 
 CPU = torch.device("cpu")
 EXACT = ["image", "label", "timestep", "prediction", "correct", "perturbation", "severity"]

@@ -1,6 +1,5 @@
 """Square (Andriushchenko et al., ECCV 2020): random search with squares; it knows the logits alone."""
 
-import math
 from collections.abc import Sequence
 from functools import cache
 
