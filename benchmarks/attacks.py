@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcbench.models.base import TemporalClassifier
-from pcbench.models.loading import load_model
+from pcbench.models.resolve import load_model
 from pcbench.perturbations.attacks.attack import ATTACKS, Option
 from pcbench.perturbations.attacks.engine import Ball, Found, Plan
 from pcbench.perturbations.attacks.isolation import frozen

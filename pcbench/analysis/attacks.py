@@ -89,7 +89,7 @@ def attack_records(records: pd.DataFrame) -> pd.DataFrame:
         rows[column] = rows[column].fillna("").astype(str) if column in rows else ""
     rows["options"] = rows["options"].fillna("").astype(str) if "options" in rows else ""
     cells = rows.drop_duplicates("cell").set_index("cell")
-    labels = {cell: attack_label(row) for cell, row in zip(cells.index, cells.to_dict("records"), strict=True)}
+    labels = {cell: attack_label(dict(row)) for cell, row in cells.iterrows()}
     rows["label"] = rows["cell"].map(labels).astype(str)
     rows["at"] = pd.to_numeric(rows["at"]).astype(int) if "at" in rows and len(rows) else 0
     rows["aimed"] = rows["at"].where(rows["readout"] == "timestep", -1)
@@ -102,7 +102,7 @@ def attack_records(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_attack(rows: pd.DataFrame) -> str | None:
-    """The label that a suite is about: the white-box attack, no evidence, with the most conditions; the first of equals.
+    """The label that a suite is about: the white-box attack, no evidence, with the most conditions.
 
     Args:
         rows: see `attack_records`.
@@ -265,7 +265,7 @@ def _aimed(records: pd.DataFrame) -> pd.DataFrame:
     """The rows at the timesteps that attacks aimed at, with what identifies the attack."""
     rows = attack_records(records)
     rows = rows[rows["own"] & (rows["source"] == "")]
-    return rows.assign(identity=[tuple(values) for values in rows[list(IDENTITY)].itertuples(index=False)])
+    return rows.assign(identity=rows[list(IDENTITY)].astype(str).agg("\x1f".join, axis=1) if len(rows) else "")
 
 
 def clean_answers(records: pd.DataFrame) -> "pd.Series[bool]":

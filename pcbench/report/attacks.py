@@ -12,8 +12,8 @@ import pandas as pd
 from pcbench.analysis.answers import Answers
 from pcbench.analysis.attacks import WORST, attack_label, radius, robust_accuracy, worst_cases
 from pcbench.analysis.believability import Check, Verdict, believability, doubts, overall
-from pcbench.keys import Condition
 from pcbench.analysis.robustness import attacked_systems
+from pcbench.keys import Condition
 from pcbench.results.study import Study
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytest
 from attacked import CLEAN, attack, cell
-from pcbench.cli._summary import robust_summary
 from rich.console import Console
 
 from pcbench.analysis.attacks import (
@@ -17,6 +16,7 @@ from pcbench.analysis.attacks import (
     worst_cases,
 )
 from pcbench.analysis.attacks import attack_records as parsed
+from pcbench.cli._summary import robust_summary
 
 
 @pytest.fixture
