@@ -2,7 +2,7 @@
 
     python benchmarks/analysis.py [--images 5000]
 
-The slow side is SciPy's exact binomial test in a loop over the cells, for the same p-values of McNemar's test.
+The slow side is SciPy's exact binomial test in a loop over the cells: McNemar's exact test, without any interval.
 """
 
 import argparse

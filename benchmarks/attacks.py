@@ -111,7 +111,7 @@ def bare(model: TemporalClassifier, t: int, images: Tensor, labels: Tensor, grad
     for piece, its in zip(images.split(BATCH), labels.split(BATCH), strict=True):
         asked = piece.detach().requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
-            loss = F.cross_entropy(model.answer(asked, t), its)
+            loss = F.cross_entropy(model.at(t)(asked), its)
         if gradient:
             torch.autograd.grad(loss, asked)
 

@@ -140,6 +140,14 @@ class RunConfig:
     )
     feedback: str | None = _option(None, "decides", "Feedback weight, likewise.", metavar="L[,L...]", enters="model")
     pc: str | None = _option(None, "decides", "Weight of the error term, likewise.", metavar="A[,A...]", enters="model")
+    feedback_weights: str | None = _option(
+        None,
+        "decides",
+        "File of feedback weights that `pcbench train feedback` made, for predictive networks of any configuration.",
+        metavar="FILE",
+        enters="model",
+        path=True,
+    )
     corruption_backend: str | None = _option(
         None,
         "decides",
@@ -447,4 +455,5 @@ def _settled(name: str, option: Option, value: Any) -> Any:
         return number
     if isinstance(value, list | tuple):  # 0.1,0.2 from Python: feedback=[0.1, 0.2]
         return ",".join(f"{one!r}" for one in value)
-    return value if name == "batch_size" else str(value)
+    text = str(value)
+    return int(text) if name == "batch_size" and text.lstrip("-").isdecimal() else text

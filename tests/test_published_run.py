@@ -20,9 +20,11 @@ def correct() -> Counter[Key]:
     """(model, corruption, severity, timestep) -> number of images that are right."""
     counted: Counter[Key] = Counter()
     rows = 0
-    for path in RUN.glob("records/*-imagenet-c-*.parquet"):
+    for path in RUN.glob("records/*.parquet"):
         table = parquet.read_table(path, columns=["model", "perturbation", "severity", "timestep", "correct"])
         for row in table.to_pylist():
+            if row["perturbation"] not in BENCHMARK:
+                continue
             counted[row["model"], row["perturbation"], row["severity"], row["timestep"]] += row["correct"]
             rows += 1
     assert rows == 75 * N * (5 + 1)

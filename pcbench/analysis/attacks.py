@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from pcbench.analysis.paired import paired
-from pcbench.analysis.statistics import mcnemar
 from pcbench.intervals import wilson
 
 WORST = "worst case"  # over attacks, image by image
@@ -255,9 +254,10 @@ def compare_robustness(ours: pd.DataFrame, theirs: pd.DataFrame) -> pd.DataFrame
             continue
         a, b = both["ours"].to_numpy(), both["theirs"].to_numpy()
         gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
-        limits = paired(a[None], b[None]).interval()
+        difference = paired(a[None], b[None])
+        limits = difference.interval()
         row = [norm, epsilon, step, len(common), len(both), a.mean(), b.mean(), gained, lost, a.mean() - b.mean()]
-        found.append([*row, float(limits.low), float(limits.high), float(mcnemar(gained, lost))])
+        found.append([*row, float(limits.low), float(limits.high), float(difference.p())])
     return pd.DataFrame(found, columns=columns)
 
 
@@ -265,7 +265,8 @@ def _aimed(records: pd.DataFrame) -> pd.DataFrame:
     """The rows at the timesteps that attacks aimed at, with what identifies the attack."""
     rows = attack_records(records)
     rows = rows[rows["own"] & (rows["source"] == "")]
-    return rows.assign(identity=rows[list(IDENTITY)].astype(str).agg("\x1f".join, axis=1) if len(rows) else "")
+    identity = [tuple(values) for values in rows[list(IDENTITY)].itertuples(index=False)]
+    return rows.assign(identity=pd.Series(identity, index=rows.index, dtype=object))
 
 
 def clean_answers(records: pd.DataFrame) -> "pd.Series[bool]":

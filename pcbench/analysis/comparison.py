@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +11,17 @@ import pandas as pd
 from pcbench.analysis.alexnet import BENCHMARK
 from pcbench.analysis.alexnet import ERRORS as ALEXNET
 from pcbench.analysis.answers import Answers
-from pcbench.analysis.statistics import (
-    Difference,
-    bootstrap,
-    bootstrap_p,
-    holm,
-    interval,
-    mcnemar,
-    paired_interval,
-    sign_flip,
-)
+from pcbench.analysis.families import Family, OfImages, family
+from pcbench.analysis.images import Floats, of_conditions
+from pcbench.analysis.means import Estimate
+from pcbench.analysis.means import accuracy as mean_accuracy
+from pcbench.analysis.paired import Paired, paired, stacked
+from pcbench.analysis.ratios import mce_weights, ratio
+from pcbench.analysis.verdicts import Judgement, judge
 from pcbench.errors import UserError, did_you_mean
-from pcbench.intervals import wilson
 
 OVERALL = "all"
-Replicates = npt.NDArray[np.float32]
+Outcomes = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,11 @@ class Side:
     Attributes:
         label: how it is called in tables, unique in a comparison.
         answers: what it answered.
-        replicates: (R, perturbations, T + 1) bootstrap accuracies, each perturbation's the mean over severities.
         left_out: conditions that others of the comparison lack.
     """
 
     label: str
     answers: Answers
-    replicates: Replicates
     left_out: Sequence[str] = ()
 
     @property
@@ -59,7 +54,8 @@ class Question:
         against: label of what it is compared with.
         table: a row for each level, perturbation, severity and timestep; columns: see `ask`.
         corruption_errors: a row for each measure and timestep; empty where it has none: see `ratios`.
-        notes: what a reader must know.
+        notes: what a reader must know, and the families of tests.
+        judged: perturbation ("all" for the mean) -> its differences at each timestep, and what they show.
     """
 
     suite: str
@@ -68,6 +64,7 @@ class Question:
     table: pd.DataFrame
     corruption_errors: pd.DataFrame
     notes: list[str] = field(default_factory=list)
+    judged: Mapping[str, Judgement] = field(default_factory=dict, repr=False)
 
     def repeats(self, other: "Question | None") -> bool:
         """Whether all numbers are those of another question: a network's t = 0 may be its baseline, image by image."""
@@ -76,18 +73,16 @@ class Question:
         columns = [name for name in self.table if name != "against"]
         return self.table[columns].equals(other.table[columns])
 
-    def difference(self, timestep: int, perturbation: str = OVERALL) -> Difference:
-        """The corrected difference at one timestep, of one perturbation or of their mean."""
-        rows = self.table[(self.table["perturbation"] == perturbation) & (self.table["timestep"] == timestep)]
-        rows = rows[rows["level"] != "condition"]
-        if rows.empty:
+    def at(self, timestep: int, perturbation: str = OVERALL) -> Judgement:
+        """What is shown at one timestep, of one perturbation or of their mean."""
+        steps = sorted(self.table["timestep"].unique().tolist())
+        if perturbation not in self.judged or timestep not in steps:
             raise UserError(f"{self.system} has no {perturbation} at t = {timestep} in suite {self.suite}")
-        row = rows.iloc[0]
-        return Difference(row["difference"], row["diff_low"], row["diff_high"], row["p_corrected"])
+        return self.judged[perturbation][steps.index(timestep)]
 
 
 def systems(found: Sequence[Answers], loosely: bool = False) -> list[Side]:
-    """Give each system of a suite its bootstrap replicates, all from the same resamples of the images they share.
+    """The systems of a suite on the images and conditions that they share.
 
     Conditions that not all of them have (a run was interrupted, a file is damaged) are left out.
 
@@ -113,12 +108,7 @@ def systems(found: Sequence[Answers], loosely: bool = False) -> list[Side]:
     for each, own in zip(aligned, keys, strict=True):
         kept = each.rows([own.index(key) for key in order])
         left_out = [key.label for key, place in zip(each.keys, own, strict=True) if place not in everywhere]
-        correct = [kept.of(name) for name in kept.perturbations()]
-        # Sums, because small integers stay exact in the bootstrap: equal answers then differ by 0, not by rounding.
-        table = np.stack([part.sum(axis=0) for part in correct], axis=1)
-        means = bootstrap(table.reshape(len(table), -1)).reshape(-1, *table.shape[1:])
-        severities = np.array([len(part) for part in correct], dtype=np.float32)[:, None]
-        result.append(Side(each.label, kept, means / severities, left_out))
+        result.append(Side(each.label, kept, left_out))
     return result
 
 
@@ -137,59 +127,145 @@ def _on_shared_images(found: Sequence[Answers]) -> list[Answers] | None:
 def own_start(system: Side) -> Side:
     """The system's own feedforward pass, as something to compare with."""
     first = system.answers.at(system.answers.timesteps[0])
-    return Side(f"{system.label} at t = {first.timesteps[0]}", first, system.replicates[:, :, :1])
+    return Side(f"{system.label} at t = {first.timesteps[0]}", first)
 
 
-def ask(system: Side, against: Side) -> Question:
+def ask(system: Side, against: Side, margin: float | None = None) -> Question:
     """Compare at every timestep; a network without dynamics has the same answer at each.
+
+    Args:
+        system: what is asked about.
+        against: what it is compared with.
+        margin: within which accuracies count as equivalent, a fraction of images; None to claim no equivalence.
 
     Returns:
         The question; its table has a row for each level ("overall", "perturbation", "condition"), perturbation,
-        severity and timestep: accuracy and its interval, reference (accuracy), difference, diff_low, diff_high
-        (percent, points), gained and lost (for a condition: images that only the system, only the other classifies
-        correctly), n, test, p, p_corrected (Holm, over the level), significant, best (highest accuracy over t).
-        Tests: McNemar's exact test for a condition; for several conditions together, the exact randomisation test of
-        the images' summed differences. Intervals: Wilson's for a condition's accuracy, else bootstrap over images.
+        severity and timestep: accuracy and its interval, reference (accuracy), difference, its marginal interval
+        diff_low, diff_high, its simultaneous interval sim_low, sim_high (percent, points), gained and lost (for a
+        condition: images that only the system, only the other classifies correctly), n, test, p, p_corrected (over the
+        family, which is the level's), significant, verdict (a word), best (highest accuracy over t).
+        Intervals and tests: `pcbench.analysis.means`, `pcbench.analysis.paired`, `pcbench.analysis.families`.
     """
     ours, theirs = system.answers, against.answers
     steps = _steps(ours, theirs)
     mine, other = (
         [0 if len(found.timesteps) == 1 else found.timesteps.index(t) for t in steps] for found in (ours, theirs)
     )
-    names = ours.perturbations()
-    severities = np.array([len(ours.of(name)) for name in names])
-    scale = int(np.lcm.reduce(severities))
-
-    replicates = system.replicates[:, :, mine]
-    reference = against.replicates[:, :, other]
-    parts = [_conditions(ours, theirs, steps, mine, other)]
-    averaged = ours.averaged()
-    summed = np.zeros((ours.values.shape[1], len(steps)))
-    for index, name in enumerate(names):
-        first, second = ours.of(name)[:, :, mine], theirs.of(name)[:, :, other]
-        flips = (first.astype(np.int16) - second.astype(np.int16)).sum(axis=0)
-        summed += flips * (scale // len(first)) if name in averaged else 0
-        part = _summary(first, second, replicates[:, index], reference[:, index], sign_flip(flips))
-        parts.append(part.assign(level="perturbation", perturbation=name, group=ours.group(name), timestep=steps))
-    total = [
-        np.stack([found.per_image(name)[:, at] for name in averaged]) for found, at in ((ours, mine), (theirs, other))
-    ]
-    places = [names.index(name) for name in averaged]
-    overall = _summary(
-        total[0], total[1], replicates[:, places].mean(axis=1), reference[:, places].mean(axis=1), sign_flip(summed)
+    # conditions x timesteps x images
+    first, second = (
+        np.ascontiguousarray(found.values[:, :, at].astype(bool).transpose(0, 2, 1))
+        for found, at in ((ours, mine), (theirs, other))
     )
-    parts.append(overall.assign(level="overall", perturbation=OVERALL, group=OVERALL, timestep=steps))
-    table = pd.concat(parts, ignore_index=True)
+    names = ours.perturbations()
+    weights = once_each(ours)
+    of_each = [np.flatnonzero(ours.conditions["perturbation"] == name) for name in names]
+    levels = {
+        "condition": (
+            ours.conditions,
+            paired(first[None], second[None]),
+            mean_accuracy(first[None]),
+            second.mean(axis=-1),
+        ),
+        "perturbation": (
+            pd.DataFrame({"perturbation": names, "group": [ours.group(name) for name in names]}),
+            stacked([paired(first[rows], second[rows]) for rows in of_each]),
+            _stacked([mean_accuracy(first[rows]) for rows in of_each]),
+            np.stack([second[rows].mean(axis=(0, 2)) for rows in of_each]),
+        ),
+        "overall": (
+            pd.DataFrame({"perturbation": [OVERALL], "group": [OVERALL]}),
+            stacked([paired(first, second, weights)]),
+            _stacked([mean_accuracy(first, weights)]),
+            of_conditions(second, weights).mean(axis=-1)[None],
+        ),
+    }
     nothing = _same_start(system, against) and len(ours.timesteps) > 1  # is asked at t = 0
-    untested = nothing & (table["timestep"] == ours.timesteps[0]).to_numpy()
-    table = _correct(table, tested=~untested)
+    tested = np.array([not (nothing and t == ours.timesteps[0]) for t in steps])
+    parts, notes, judged = [], [], {}
+    for level, (about, differences, accuracy, reference) in levels.items():
+        together = _family(level, differences, tested, ours)
+        if together is not None and not (level == "overall" and len(names) == 1):  # the perturbation's own, again
+            notes.append(f"family of tests: {together}")
+        shown = judge(differences, together, margin)
+        rows = _rows(about, shown, differences, accuracy, reference, tested)
+        parts.append(rows.assign(level=level, timestep=np.tile(steps, len(about))))
+        if level != "condition":
+            judged.update({name: shown[index] for index, name in enumerate(about["perturbation"])})
+    table = pd.concat(parts, ignore_index=True)
+    best = table.groupby(["level", "perturbation", "severity"], dropna=False)["accuracy"].transform("max")
+    table = table.assign(best=table["accuracy"] == best)
     return Question(
         ours.suite,
         system.label,
         against.label,
         table.assign(suite=ours.suite, system=system.label, against=against.label, n=ours.values.shape[1]),
-        ratios(system, against, steps, mine, other, untested_start=nothing),
-        _notes(system, against),
+        ratios(system, against, steps, first, second, tested),
+        [*_notes(system, against), *notes],
+        judged,
+    )
+
+
+def once_each(found: Answers) -> Floats:
+    """Weights of conditions with which each averaged perturbation counts once, however many severities it has."""
+    names = found.conditions["perturbation"].to_numpy()
+    averaged = found.averaged()
+    return np.array([1 / (names == name).sum() if name in averaged else 0.0 for name in names])
+
+
+def _stacked(found: Sequence[Estimate]) -> Estimate:
+    return Estimate(*(np.stack([getattr(each, name) for each in found]) for name in ("value", "low", "high")))
+
+
+def _family(level: str, found: Paired, tested: npt.NDArray[np.bool_], ours: Answers) -> Family | None:
+    """The tests of one level, of differences (K, timesteps); None where nothing is asked."""
+    if not tested.any():
+        return None
+    rows, averaged, times = len(found.difference), len(ours.averaged()), int(tested.sum())
+    what = {
+        "condition": _count(rows, "condition"),
+        "perturbation": _count(rows, "perturbation"),
+        "overall": f"the mean over {_count(averaged, 'perturbation')}",
+    }[level]
+    return family(f"{what} x {_count(times, 'timestep')}", [[found[:, tested]]])
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def _rows(
+    about: pd.DataFrame,
+    shown: Judgement,
+    differences: Paired,
+    accuracy: Estimate,
+    reference: Floats,
+    tested: npt.NDArray[np.bool_],
+) -> pd.DataFrame:
+    """A row for each of what it is about and each timestep, in percent and points. All arrays: (K, timesteps)."""
+    columns = {
+        "accuracy": accuracy.value,
+        "ci_low": accuracy.low,
+        "ci_high": accuracy.high,
+        "reference": reference,
+        "difference": shown.difference.value,
+        "diff_low": shown.difference.low,
+        "diff_high": shown.difference.high,
+        "sim_low": shown.simultaneous.low,
+        "sim_high": shown.simultaneous.high,
+    }
+    one = "severity" in about
+    table = about.loc[about.index.repeat(len(tested))].reset_index(drop=True)
+    asked = np.tile(tested, len(about))
+    return table.assign(
+        severity=table["severity"] if one else np.nan,
+        **{name: 100 * np.asarray(values).ravel() for name, values in columns.items()},
+        gained=np.rint(differences.gained * differences.n).ravel() if one else np.nan,
+        lost=np.rint(differences.lost * differences.n).ravel() if one else np.nan,
+        test="score (McNemar)" if one else "score, by image",
+        p=np.where(asked, shown.p.ravel(), np.nan),
+        p_corrected=np.where(asked, shown.p_corrected.ravel(), np.nan),
+        significant=asked & shown.shown.ravel(),
+        verdict=np.where(asked, shown.words.ravel(), "the same by construction"),
     )
 
 
@@ -200,128 +276,60 @@ def _steps(ours: Answers, theirs: Answers) -> list[int]:
     return [t for t in theirs.timesteps if len(ours.timesteps) == 1 or t in ours.timesteps]
 
 
-def _conditions(ours: Answers, theirs: Answers, steps: list[int], mine: list[int], other: list[int]) -> pd.DataFrame:
-    """The level of single conditions: McNemar's test on the answers, Wilson's interval of the accuracy."""
-    first, second = ours.values[:, :, mine].astype(bool), theirs.values[:, :, other].astype(bool)
-    gained, lost = (first & ~second).sum(axis=1), (~first & second).sum(axis=1)
-    n = first.shape[1]
-    low, high = wilson(first.sum(axis=1), n)
-    diff_low, diff_high = paired_interval(gained, lost, n)
-    table = ours.conditions.loc[np.repeat(ours.conditions.index, len(steps))].reset_index(drop=True)
-    columns = {
-        "accuracy": first.mean(axis=1),
-        "ci_low": low,
-        "ci_high": high,
-        "reference": second.mean(axis=1),
-        "difference": (gained - lost) / n,
-        "diff_low": diff_low,
-        "diff_high": diff_high,
-    }
-    return table.assign(
-        level="condition",
-        timestep=np.tile(steps, len(ours.conditions)),
-        **{name: 100 * values.ravel() for name, values in columns.items()},
-        gained=gained.ravel(),
-        lost=lost.ravel(),
-        test="McNemar",
-        p=mcnemar(gained, lost).ravel(),
-    )
-
-
-def _summary(
-    first: npt.NDArray[np.generic],
-    second: npt.NDArray[np.generic],
-    replicates: Replicates,
-    reference: Replicates,
-    p: npt.NDArray[np.float64],
-) -> pd.DataFrame:
-    """A row for each timestep: means over the first two axes of (conditions, images, timesteps), with intervals."""
-    ours, theirs = first.mean(axis=(0, 1), dtype=float), second.mean(axis=(0, 1), dtype=float)
-    low, high = interval(replicates)
-    diff_low, diff_high = interval(replicates - reference)
-    columns = {
-        "accuracy": ours,
-        "ci_low": low,
-        "ci_high": high,
-        "reference": theirs,
-        "difference": ours - theirs,
-        "diff_low": diff_low,
-        "diff_high": diff_high,
-    }
-    table = pd.DataFrame({name: 100 * np.asarray(values) for name, values in columns.items()})
-    return table.assign(severity=np.nan, test="randomisation, by image", p=p)
-
-
-def _correct(table: pd.DataFrame, tested: npt.NDArray[np.bool_]) -> pd.DataFrame:
-    table = table.assign(p_corrected=np.nan)
-    for level in ("overall", "perturbation", "condition"):
-        rows = (table["level"] == level).to_numpy() & tested
-        table.loc[rows, "p_corrected"] = holm(table.loc[rows, "p"])
-    table.loc[~tested, "p"] = np.nan
-    table["significant"] = table["p_corrected"] < 0.05
-    best = table.groupby(["level", "perturbation", "severity"], dropna=False)["accuracy"].transform("max")
-    return table.assign(best=table["accuracy"] == best)
-
-
 def ratios(
     system: Side,
     against: Side,
     steps: Sequence[int],
-    mine: Sequence[int],
-    other: Sequence[int],
-    untested_start: bool = False,
+    first: Outcomes,
+    second: Outcomes,
+    tested: npt.NDArray[np.bool_],
 ) -> pd.DataFrame:
-    """Corruption errors at each timestep, with bootstrap intervals over images, where the suite has severities 1-5.
+    """Corruption errors at each timestep, with intervals over images, where the suite has severities 1-5.
+
+    Args:
+        system: what is asked about.
+        against: what it is compared with.
+        steps: the timesteps.
+        first: its outcomes, conditions x timesteps x images.
+        second: those of `against`.
+        tested: the timesteps at which something is asked.
 
     Returns:
         Rows: measure, timestep, value, low, high, p, p_corrected. Measures: "mCE" (percent of AlexNet's, mean of 15
         CEs; only of ImageNet-C), "mCE difference" (from `against`), "ratio of means" and "mean of ratios" (errors in
-        percent of `against`'s). p: of no difference (100 % for the ratios), corrected by Holm over the timesteps at
-        which something is asked (`untested_start`: nothing is at the first).
+        percent of `against`'s). low and high are marginal; p: of no difference (100 % for the ratios), p_corrected over
+        the timesteps at which something is asked.
     """
-    every = system.answers.perturbations()
-    names = system.answers.averaged()
-    if why_no_errors(system.answers):
+    found = system.answers
+    if why_no_errors(found):
         return pd.DataFrame()
-    places = [every.index(name) for name in names]
-    exact = [
-        1 - np.stack([s.answers.per_image(n)[:, at].mean(axis=0) for n in names])
-        for s, at in ((system, list(mine)), (against, list(other)))
-    ]
-    error = 1 - system.replicates[:, places][:, :, mine]
-    base = 1 - against.replicates[:, places][:, :, other]
-    rows = []
+    parts = []
 
-    def add(
-        measure: str, value: npt.NDArray[np.float64], replicates: npt.NDArray[np.floating], null: float | None
-    ) -> None:
-        low, high = interval(replicates)
-        part = pd.DataFrame({"measure": measure, "timestep": steps, "value": value, "low": low, "high": high})
-        part["p"] = np.nan if null is None else bootstrap_p(replicates, null)
-        part["p_corrected"] = np.nan
-        if null is not None:
-            if untested_start:
-                part.loc[part["timestep"] == steps[0], "p"] = np.nan
-            asked = part["p"].notna()
-            part.loc[asked, "p_corrected"] = holm(part.loc[asked, "p"])
-        rows.append(part)
+    def add(measure: str, estimate: Estimate, p: npt.NDArray[np.float64] | None, tests: OfImages | None) -> None:
+        part = pd.DataFrame({"measure": measure, "timestep": steps, "value": estimate.value})
+        part = part.assign(low=estimate.low, high=estimate.high, p=np.nan, p_corrected=np.nan)
+        if p is not None and tests is not None and tests.size:
+            part["p"] = np.where(tested, p, np.nan)
+            part.loc[tested, "p_corrected"] = family(f"{measure} x {tested.sum()} timesteps", [[tests]]).p(p[tested])
+        parts.append(part)
 
-    if not why_no_mce(system.answers):
-        at = [names.index(name) for name in BENCHMARK]
-        weight = 100 / np.array([np.mean(ALEXNET[name]) for name in BENCHMARK])[:, None]
-        ours, theirs = (weight * exact[0][at]).mean(axis=0), (weight * exact[1][at]).mean(axis=0)
-        ours_r, theirs_r = (weight * error[:, at]).mean(axis=1), (weight * base[:, at]).mean(axis=1)
-        add("mCE", ours, ours_r, None)
-        add("mCE difference", ours - theirs, ours_r - theirs_r, 0.0)
-    if (exact[1] > 0).all() and (base > 0).all():
-        add(
-            "ratio of means",
-            100 * exact[0].mean(axis=0) / exact[1].mean(axis=0),
-            100 * error.mean(axis=1) / base.mean(axis=1),
-            100.0,
-        )
-        add("mean of ratios", 100 * (exact[0] / exact[1]).mean(axis=0), 100 * (error / base).mean(axis=1), 100.0)
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
+    if not why_no_mce(found):
+        conditions = list(zip(found.conditions["perturbation"], found.conditions["severity"], strict=True))
+        weights, scale = mce_weights(conditions, ALEXNET, BENCHMARK)
+        difference = paired(~first, ~second, weights)
+        add("mCE", mean_accuracy(~first, weights) * scale, None, None)
+        add("mCE difference", difference.interval() * scale, difference.p(), difference[tested])
+    rows = [np.flatnonzero(found.conditions["perturbation"] == name) for name in found.averaged()]
+    ours, theirs = (np.stack([of_conditions(~each[own]) for own in rows]) for each in (first, second))
+    kinds: tuple[tuple[str, Literal["ratio-of-means", "mean-of-ratios"]], ...] = (
+        ("ratio of means", "ratio-of-means"),
+        ("mean of ratios", "mean-of-ratios"),
+    )
+    for measure, how in kinds:
+        relative = ratio(ours, theirs, how)
+        if not np.isnan(relative.value).any():
+            add(measure, relative.interval() * 100, relative.p(), relative[tested])
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def why_no_errors(found: Answers) -> str | None:

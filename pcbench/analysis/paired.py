@@ -196,6 +196,14 @@ def paired(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike |
     return from_images(total, gained, lost)
 
 
+def stacked(found: Sequence[Paired]) -> Paired:
+    """Differences of the same shape and images as one, along a new first axis; where only images vary."""
+    gained, lost, effective = (
+        np.stack([getattr(each, name) for each in found]) for name in ("gained", "lost", "effective")
+    )
+    return Paired(gained, lost, found[0].n, effective, per_image=np.stack([each.per_image for each in found]))
+
+
 def from_images(per_image: Floats, gained: Floats, lost: Floats) -> Paired:
     """Differences of means over conditions from what each image contributes, (..., I), and the shares of each kind."""
     n = per_image.shape[-1]

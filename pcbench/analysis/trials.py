@@ -12,9 +12,7 @@ import csv
 import io
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pcbench.errors import UserError, did_you_mean
+from pcbench.files import read_file
 
 CATEGORIES = (
     "airplane", "bear", "bicycle", "bird", "boat", "bottle", "car", "cat",
@@ -196,22 +195,8 @@ def category_probabilities(
 
 
 def _text(path: Path) -> str:
-    """The text of a regular file of a sane size, opened so that a pipe or a device cannot hold us up."""
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} is no regular file")
-        if found.st_size > _LARGEST:
-            raise UserError(f"{path} has {found.st_size >> 20} MB; at most {_LARGEST >> 20} MB are read")
-        data = file.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise UserError(f"{path} grew beyond {_LARGEST >> 20} MB while it was read")
-    try:
-        return data.decode("utf-8")
+        return read_file(path, limit=_LARGEST, what=str(path), follow=True).decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} is no text file in UTF-8") from None
 

@@ -5,8 +5,8 @@ difference as large as a stated margin (two one-sided tests: Schuirmann 1987, Jo
 Biopharmaceutics 15, 657-680). All of it comes from one statistic, so that interval, p-value and word agree.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,22 @@ class Judgement:
             np.where(self.difference.value > 0, "better", "worse"),
             np.where(equivalent, "equivalent", "no difference shown"),
         )
+
+    def __getitem__(self, at: Any) -> "Judgement":
+        """Some of the judgements, by any index of NumPy's."""
+        return replace(
+            self,
+            difference=_at(self.difference, at),
+            p=np.asarray(self.p[at]),
+            simultaneous=_at(self.simultaneous, at),
+            p_corrected=np.asarray(self.p_corrected[at]),
+            p_equivalent=np.asarray(self.p_equivalent[at]),
+        )
+
+    @property
+    def shown(self) -> npt.NDArray[np.bool_]:
+        """Whether a difference is shown, judged over the family."""
+        return np.isin(self.words, ("better", "worse"))
 
     def sentence(self, at: tuple[int, ...] | int = (), where: str = "") -> str:
         """One difference in words, effect first, in points (percent of images).
@@ -130,6 +146,10 @@ def _beyond(found: Paired, margin: float) -> Floats:
         p = found.p(null) / 2
         tails.append(np.where(towards, p, 1 - p))
     return np.asarray(np.maximum(*tails))
+
+
+def _at(estimate: Estimate, at: Any) -> Estimate:
+    return Estimate(*(np.asarray(each[at]) for each in (estimate.value, estimate.low, estimate.high)))
 
 
 def _points(points: float) -> str:

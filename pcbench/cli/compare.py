@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Compare systems on the same images, at every timestep: each against its own t = 0 and against its baseline.
 
-    Differences are paired by image; intervals come from a bootstrap over images; p-values are corrected (Holm).
+    Differences are paired by image. Intervals of a family of tests hold together, and p-values are corrected to match.
     """
     from rich.console import Console
 

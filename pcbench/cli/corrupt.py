@@ -40,7 +40,7 @@ def command(
     """
     from pcbench.errors import UserError, did_you_mean
     from pcbench.perturbations.corruptions import BACKENDS, BENCHMARK_NAMES, NAMES, SEVERITIES
-    from pcbench.perturbations.corruptions.engine import check_frost
+    from pcbench.perturbations.corruptions.engine import check_means
 
     for what, value, known in (
         *(("corruption", name, NAMES) for name in names),
@@ -53,8 +53,7 @@ def command(
     for severity in severities:
         if severity not in SEVERITIES:
             raise UserError(f"a corruption's severity is a whole number from 1 to 5, not {severity}")
-    for name in names or BENCHMARK_NAMES:
-        check_frost(name, backend, frost_textures)
+    check_means(backend, frost_textures)
     if size < 32:
         raise UserError(f"images to corrupt are at least 32 pixels wide; --size is {size}")
     if (data is None) == (preview is None):

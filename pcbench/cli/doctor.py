@@ -65,8 +65,7 @@ def _show(found: dict[str, Any]) -> None:
     click.echo(f"  {len(found['models']) - len(ready)} others run with --weights random (pcbench models)")
     for line in found["plugins"]:
         click.echo(f"does not load: {line}")
-    tries = f"pcbench run --model {ready[0]} --suite gaussian-noise --limit 20" if ready else "pcbench models"
-    click.echo(f"try: {tries}")
+    click.echo("try: pcbench run --model pefficientnet-lite0 --suite gaussian-noise --limit 20")
 
 
 def _wrapped(title: str, words: list[str]) -> None:

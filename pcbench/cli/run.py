@@ -55,6 +55,7 @@ def command(**arguments: Any) -> None:
     from rich.console import Console
 
     from pcbench.cli._summary import accuracy_summary, believability_summary, robust_summary
+    from pcbench.errors import UserError
     from pcbench.harness.log import level_of, log_to_console
     from pcbench.harness.progress import Display
     from pcbench.harness.run import run
@@ -64,8 +65,13 @@ def command(**arguments: Any) -> None:
             signal.signal(getattr(signal, name), _interrupt)
     config = RunConfig.of(**arguments)
     level, display = level_of(config.log_level), Display(quiet=config.quiet)
-    with log_to_console(level, display.console):
-        result = run(config, progress=display)
+    try:
+        with log_to_console(level, display.console):
+            result = run(config, progress=display)
+    except UserError as error:
+        from pcbench.training.feedback_advice import with_advice
+
+        raise with_advice(error, [name for name in config.model if isinstance(name, str)], config.weights) from None
     if not config.quiet:
         from pcbench.analysis.robustness import evidence_table, robust_table
 

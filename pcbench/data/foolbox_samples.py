@@ -21,7 +21,7 @@ def foolbox_samples(name: str, label_space: str, description: str) -> DataSet:
     def open_samples(part: str | None) -> FileSet | None:
         files = _files(label_space)
         if not files:
-            raise UserError(f"data set {name} is missing: it comes with foolbox (pip install foolbox)")
+            raise UserError(f"data set {name} is missing: it comes with foolbox (pip install 'pcbench[samples]')")
         if part == TEST:
             return None
         paths, labels = zip(*files, strict=True)
@@ -31,7 +31,7 @@ def foolbox_samples(name: str, label_space: str, description: str) -> DataSet:
         description,
         label_space,
         at_hand=lambda: bool(_files(label_space)),
-        needs="comes with foolbox (pip install foolbox)",
+        needs="comes with foolbox (pip install 'pcbench[samples]')",
         open=open_samples,
     )
 

@@ -12,7 +12,6 @@ import torch
 
 from pcbench.config import RunConfig
 from pcbench.data.images import choose_positions
-from pcbench.data.registry import choose_data
 from pcbench.harness.compute import batch_for, memory_of_one
 from pcbench.harness.estimate import ModelTiming, Timings, Work
 from pcbench.harness.evaluate import Batch, Evaluation, to_batch
@@ -20,6 +19,7 @@ from pcbench.harness.images import Images
 from pcbench.harness.local import by_source
 from pcbench.harness.pipeline import Pipeline, Task, prepare
 from pcbench.harness.plan import Cell, Group, Plan, make_plan
+from pcbench.harness.width import images_for
 from pcbench.keys import DataKey
 from pcbench.perturbations.base import KINDS, Perturbation
 from pcbench.results.cell import encode
@@ -55,7 +55,7 @@ def measure(
     start = time.perf_counter()
     say("loading models")
     plan = make_plan(config, device)
-    data, _ = choose_data(config.data, plan.label_space)
+    data, _ = images_for(config.data, plan.label_space, [subject.model for subject in plan.subjects])
     opening = time.perf_counter() - start
     count = len(choose_positions(data, config.limit))
     geometries = [subject.geometry for subject in plan.subjects]

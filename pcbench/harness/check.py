@@ -17,6 +17,7 @@ from pcbench.models.base import Preprocessing
 from pcbench.models.resolve import RANDOM, Resolved, find, resolve
 from pcbench.models.spec import MODELS
 from pcbench.perturbations.attacks.attack import ATTACKS
+from pcbench.perturbations.attacks.libraries import LIBRARIES
 from pcbench.perturbations.base import KINDS
 from pcbench.perturbations.corruptions.constants import NAMES
 from pcbench.perturbations.corruptions.own import CORRUPTIONS
@@ -133,6 +134,8 @@ def _kind_of_place(place: str) -> str:
 
     if place.partition(":")[0] in MODEL_SOURCES:
         return "model"
+    if place.partition(":")[0] in LIBRARIES:
+        return "attack"
     thing_at(place, "thing")  # says what is wrong where there is none
     for kind, registry in (("corruption", CORRUPTIONS), ("attack", ATTACKS), ("data", DATA), ("perturbation", KINDS)):
         try:

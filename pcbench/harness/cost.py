@@ -17,14 +17,14 @@ def macs_per_timestep(model: TemporalClassifier, timesteps: int, size: Size) -> 
     Counted are convolutions and matrix products, forward and (for the error gradient) backward, which are nearly all.
 
     Args:
-        model: its answers are counted as `TemporalClassifier.answer` gives them.
+        model: its answers are counted as `TemporalClassifier.at` gives them.
         timesteps: T.
         size: (channels, height, width) of an image.
 
     Returns:
         T + 1 numbers, ascending.
     """
-    return _continued(model.answer, model, timesteps, size)
+    return _continued(lambda images, t: model.at(t)(images), model, timesteps, size)
 
 
 def macs_unrolled(model: TemporalClassifier, timesteps: int, size: Size) -> list[float]:
@@ -60,6 +60,6 @@ def costs_of(
     """
     with torch.autocast(model.mean.device.type, dtype, dtype != torch.float32):
         alone = together = macs_per_timestep(model, timesteps, size)
-        if type(model).last is not TemporalClassifier.last:  # one answer takes less than all before it
+        if type(model).at is not TemporalClassifier.at:  # one answer takes less than all before it
             together = macs_unrolled(model, timesteps, size)
     return [value / 1e9 for value in alone], [value / 1e9 for value in together]

@@ -7,7 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 import torch
 
-from pcbench.data.registry import DATA, list_data
+from pcbench.data.dataset import DATA
+from pcbench.data.registry import list_data
 from pcbench.models.listing import list_models
 from pcbench.models.spec import MODELS
 from pcbench.perturbations.attacks.attack import ATTACKS

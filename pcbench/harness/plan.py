@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from pcbench.config import RunConfig
 from pcbench.data.geometry import Geometry
+from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.keys import CellKey, Condition, DataKey, Measure, ModelKey, digest_of
 from pcbench.models.base import TemporalClassifier
@@ -215,7 +217,7 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     spaces = {choice.label_space for choice in choices if not choice.any_order} or {choices[0].label_space}
     if len(spaces) > 1:
         raise UserError(f"the models know different classes ({', '.join(sorted(spaces))}); run them apart")
-    subjects = _subjects(choices, device, config.seed)
+    subjects, merging = _subjects(choices, device, config.seed)
     of_suite = tuple(
         tuple(
             dict.fromkeys(
@@ -229,7 +231,8 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     )
     if not any(of_suite):
         raise UserError(f"suite {names[0]} has no condition for {subjects[0].label}")
-    notices = tuple(dict.fromkeys(notice for choice in choices for notice in choice.notices))
+    given = (notice for choice in choices for notice in choice.notices)
+    notices = tuple(dict.fromkeys([*given, *(line for line in merging if line is not None)]))
     plan = Plan(config, tuple(subjects), tuple(suites), of_suite, spaces.pop(), notices)
     if config.dtype != "float32" and all(KINDS[cell.condition.kind].shared for cell in plan.cells):
         for subject in subjects:  # what asks the model itself (attacks) does so in float32, without autocast
@@ -237,7 +240,8 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     return plan
 
 
-def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> list[Subject]:
+def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> tuple[list[Subject], list[str | None]]:
+    """The models, and for each the notice that merging its layers gave."""
     models = [choice.build(device, seed) for choice in choices]
     keys: dict[str, ModelKey] = {}
     for choice, model in zip(choices, models, strict=True):
@@ -245,16 +249,25 @@ def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> l
         if _place(choice) in keys:
             raise UserError(f"model {key.label} [{key.weights}] is given twice")
         keys[_place(choice)] = key
-    subjects = []
+    subjects, notices = [], []
     for choice, model, key in zip(choices, models, keys.values(), strict=True):
         baseline = None if choice.baseline is None else keys.get(_place(choice.baseline))
         if choice.baseline is not None and baseline is None:
             other = choice.baseline
             plain = checksum(other.build("cpu", seed))
             baseline = ModelKey(other.name, other.weights, other.options, plain, other.source)
-        model.merge_layers()
+        notices.append(model.merge_layers(_pictures(model, device)))
         subjects.append(Subject(replace(key, baseline=baseline), choice, model, Geometry.of(model.preprocessing)))
-    return subjects
+    return subjects, notices
+
+
+def _pictures(model: TemporalClassifier, device: torch.device) -> torch.Tensor:
+    """Two real images as the model takes them, (2, C, H, W), the same in every process that makes this plan."""
+    channels, height, width = model.input_size
+    images = load_data("samples")
+    prepared = [Geometry((height, width), min(height, width)).prepare(images.read(index)) for index in (0, 1)]
+    floats = torch.from_numpy(np.stack(prepared)).to(device).permute(0, 3, 1, 2).float() / 255
+    return floats if channels == 3 else floats.mean(1, keepdim=True).expand(-1, channels, -1, -1)
 
 
 def _place(choice: Resolved) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from pcbench.errors import RunError, UserError
+from pcbench.extras import require
 
 _STARTS = 3
 _REACHED = 10.0  # seconds
@@ -51,10 +52,7 @@ class Cluster:
             raise UserError("--gpus-per-worker is for CUDA devices, and this run is on the CPU; leave it out")
         if self.address is not None and "://" in self.address:
             raise UserError(f"no Ray cluster at {self.address!r}: pcbench runs on one of its machines; {_HEAD}")
-        try:
-            import ray  # noqa: F401 - whether it is there
-        except ImportError:
-            raise UserError("--engine ray needs Ray, which is not installed: pip install 'pcbench[ray]'") from None
+        require("ray", "ray", "--engine ray")
 
     def words(self) -> list[str]:
         """The options of a command that ask for it."""

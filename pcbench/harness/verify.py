@@ -10,7 +10,6 @@ import pandas as pd
 
 from pcbench.analysis.derived import tables, to_csv
 from pcbench.config import RunConfig
-from pcbench.data.registry import choose_data
 from pcbench.errors import RunError, UserError
 from pcbench.harness.choices import find_device
 from pcbench.harness.images import Images
@@ -18,6 +17,7 @@ from pcbench.harness.local import Settings, evaluate
 from pcbench.harness.plan import Cell as Planned
 from pcbench.harness.plan import Plan, make_plan
 from pcbench.harness.progress import silent
+from pcbench.harness.width import images_for
 from pcbench.keys import BadKeyError, CellKey, Condition, canonical, read_key
 from pcbench.results.cell import Cell
 from pcbench.results.disk import read_text
@@ -172,7 +172,7 @@ def _planned(placed: Placed, data: str | None) -> tuple[Plan, Images]:
     except BadKeyError as error:
         raise UserError(f"a condition in run.json is none: {error}") from None
     plan = make_plan(config, find_device("cpu"), suites)
-    found, _ = choose_data(config.data, plan.label_space)
+    found, _ = images_for(config.data, plan.label_space, [subject.model for subject in plan.subjects])
     images = Images(
         found,
         [subject.geometry for subject in plan.subjects],

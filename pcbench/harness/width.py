@@ -8,6 +8,7 @@ from pcbench.data.classes import class_names
 from pcbench.data.images import ImageSet
 from pcbench.data.registry import choose_data, load_data
 from pcbench.errors import UserError
+from pcbench.harness.evaluate import out_of_memory
 from pcbench.models.base import TemporalClassifier
 
 
@@ -47,8 +48,13 @@ def check_width(model: TemporalClassifier, label_space: str, labels: Sequence[in
     """
     name = model.name or "the model"
     image = torch.full((1, *model.input_size), 0.5, device=model.mean.device)
-    with torch.inference_mode():
-        shape = tuple(model(image, timesteps=0).shape)
+    try:
+        with torch.inference_mode():
+            shape = tuple(model(image, timesteps=0).shape)
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):  # the sweep will say so, with what to do
+            return
+        raise
     if len(shape) != 3 or shape[:2] != (1, 1):
         raise UserError(f"{name} gives answers {shape} for one image at t = 0; it must give (1, 1, classes)")
     try:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pcbench.errors import UserError
-from pcbench.models.base import TemporalClassifier
+from pcbench.models.base import AtTimestep, TemporalClassifier
+from pcbench.models.folding import Folding
 from pcbench.models.options import Json, Option
 from pcbench.models.spec import ModelSpec, Weights
 from pcbench.randomness import torch_generator
@@ -41,11 +42,11 @@ class Control(TemporalClassifier):
             raise UserError(_has_dynamics(wrapped.name or "the network"))
         super().__init__(wrapped.num_classes, wrapped.preprocessing, timesteps)
         self.wrapped = wrapped
-        self.train(wrapped.training)
+        self.training = wrapped.training  # not .train(), which would wake frozen normalisations
 
-    def merge_layers(self) -> None:
+    def fold(self) -> list[Folding]:
         """See TemporalClassifier."""
-        self.wrapped.merge_layers()
+        return self.wrapped.fold()
 
     def feedforward(self, x: Tensor) -> Tensor:
         """The network's logits (B, classes) of normalised images, in the dtype of the images."""
@@ -73,18 +74,23 @@ class Averaging(Control):
         self.sigma = sigma
         self.noise_seed = noise_seed
 
-    def noise(self, t: int, x: Tensor) -> Tensor:
-        """What is added to the images x (B, C, H, W) for pass t >= 1: (1, C, H, W), of their device and dtype."""
+    def noises(self, timesteps: int, x: Tensor) -> Tensor:
+        """What is added to the images x (B, C, H, W) for passes 1..T: (T, C, H, W), of their device and dtype.
+
+        All of it moves at once: a copy for each timestep would make a device wait T times.
+        """
         shape = tuple(x.shape[1:])
-        drawn = torch.randn((1, *shape), generator=torch_generator(self.noise_seed, "averaging", t, *shape))
+        drawn = torch.empty(timesteps, *shape)
+        for t, noise in enumerate(drawn, start=1):
+            noise.normal_(generator=torch_generator(self.noise_seed, "averaging", t, *shape))
         return self.sigma * drawn.to(x)
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         """See TemporalClassifier: logits at t = 0, log-probabilities afterwards."""
         answers = [self.feedforward(x)]
         total = answers[0].log_softmax(-1)
-        for t in range(1, timesteps + 1):
-            total = torch.logaddexp(total, self.feedforward(x + self.noise(t, x)).log_softmax(-1))
+        for t, noise in enumerate(self.noises(timesteps, x), start=1):
+            total = torch.logaddexp(total, self.feedforward(x + noise).log_softmax(-1))
             answers.append(total - math.log(t + 1))
         return torch.stack(answers)
 
@@ -128,11 +134,23 @@ class Diffusion(Control):
             answers.append(self.feedforward(x))
         return torch.stack(answers)
 
-    def last(self, x: Tensor, t: int) -> Tensor:
+    def at(self, t: int) -> AtTimestep:
         """See TemporalClassifier: t steps and one pass of the network."""
-        for _ in range(t):
-            x = self.step(x)
-        return self.feedforward(x)
+        return _DiffusedAt(self, t)
+
+
+class _DiffusedAt(AtTimestep):
+    """The answer at t without those before it."""
+
+    model: Diffusion
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See AtTimestep."""
+        self.model.check(images)
+        x = self.model.normalise(images)
+        for _ in range(self.t):
+            x = self.model.step(x)
+        return self.model.feedforward(x)
 
 
 def heat_kernel(sigma: float) -> Tensor:

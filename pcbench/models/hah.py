@@ -92,7 +92,11 @@ class HaHBlock(Block):
         self.threshold = FractionalThreshold() if threshold else nn.Identity()
 
     def activate(self, drive: Tensor) -> Tensor:
-        """Rectified, normalised by its surroundings, thresholded."""
+        """Rectified, normalised by its surroundings, thresholded; in single precision or better.
+
+        With fewer bits many units of a channel would be equal, and all that equal the threshold fall.
+        """
+        drive = drive.to(torch.promote_types(drive.dtype, torch.float32))
         sparse: Tensor = self.threshold(self.normalisation(self.activation(drive)))
         return sparse
 

@@ -20,9 +20,9 @@ def list_models() -> list[Row]:
     """The registered models, sorted by family and name.
 
     Returns:
-        One dict a model: name, family, description, timesteps (default T; of the weights that come first, where they
-        have their own), baseline, counterpart, weights (tags), at_hand (those
-        tags whose files are there; "random" always is), needs (tag -> missing files, one line each).
+        One dict a model: name, family, description, timesteps (default T, with the first weights at hand), baseline,
+        counterpart, weights (tags), at_hand (those tags whose files are there; "random" always is), needs (tag ->
+        missing files, one line each).
     """
     rows = [_row(spec) for _, spec in MODELS]
     return sorted(rows, key=lambda row: (str(row["family"]), str(row["name"])))
@@ -71,13 +71,19 @@ def _row(spec: ModelSpec) -> Row:
         "name": spec.name,
         "family": spec.family,
         "description": spec.description,
-        "timesteps": spec.timesteps if first.timesteps is None else first.timesteps,
+        "timesteps": _timesteps(spec),
         "baseline": spec.baseline,
         "counterpart": spec.counterpart,
         "weights": [*missing, RANDOM],
         "at_hand": [*(tag for tag, files in missing.items() if not files), RANDOM],
         "needs": {tag: files for tag, files in missing.items() if files},
     }
+
+
+def _timesteps(spec: ModelSpec) -> int:
+    """T of a run that names neither weights nor timesteps: that of the first weights at hand."""
+    first = next((entry for entry in spec.weights if not entry.missing()), spec.weights[0])
+    return spec.timesteps if first.timesteps is None else first.timesteps
 
 
 def _weights(entry: Weights) -> Row:

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from pcbench.models.checkpoints import configuration_hash, load
 from pcbench.models.shipped import weights_file
 from pcbench.models.sources import sha256
 from pcbench.models.spec import Weights, WeightSource
-from pcbench.randomness import key
+from pcbench.randomness import global_stream
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -22,8 +21,7 @@ def initialised(make: Callable[[], Network], seed: int) -> Network:
     >>> bool((a == b).all())
     True
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(key(seed, "initial parameters"))
+    with global_stream(seed, "initial parameters"):
         return make()
 
 

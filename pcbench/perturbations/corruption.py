@@ -51,11 +51,11 @@ class Corruption(Perturbation):
 
     @classmethod
     def for_model(cls, condition: Condition, model: TemporalClassifier, timesteps: int) -> list[Condition]:
-        """The condition itself. Raises UserError where frost lacks the textures that it is to draw from."""
-        from pcbench.perturbations.corruptions.engine import check_frost
+        """The condition itself. Raises UserError: the reference backend is not installed."""
+        from pcbench.perturbations.corruptions.engine import check_means
 
         params = condition.params
-        check_frost(condition.perturbation, str(params["backend"]), params.get("frost_textures", 5))
+        check_means(str(params["backend"]), params.get("frost_textures", 5))
         return [condition]
 
     def on_uint8(self, images: Tensor, ids: list[str], seed: int) -> Tensor:

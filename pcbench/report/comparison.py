@@ -53,17 +53,18 @@ def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequ
 
 def in_fractions(table: pd.DataFrame) -> pd.DataFrame:
     """A question's table with fractions in [0, 1] for percent: all CSV files have accuracies of one kind."""
-    percent = ["accuracy", "ci_low", "ci_high", "reference", "difference", "diff_low", "diff_high"]
+    limits = ["ci_low", "ci_high", "diff_low", "diff_high", "sim_low", "sim_high"]
+    percent = ["accuracy", "reference", "difference", *limits]
     return table.assign(**{name: table[name] / 100 for name in percent})
 
 
 def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
-    """The paired difference of the mean over perturbations against timestep, with its interval."""
+    """The paired difference of the mean over perturbations against timestep, with its simultaneous interval."""
     table = question.table[question.table["level"] == "overall"]
     figure = style.canvas()
     ax = figure.subplots()
     ax.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
-    ax.fill_between(table["timestep"], table["diff_low"], table["diff_high"], color=style.colour(0), alpha=0.15, lw=0)
+    ax.fill_between(table["timestep"], table["sim_low"], table["sim_high"], color=style.colour(0), alpha=0.15, lw=0)
     ax.plot(table["timestep"], table["difference"], color=style.colour(0))
     for significant, part in table.groupby("significant"):
         face = style.colour(0) if significant else "white"
@@ -76,14 +77,14 @@ def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
 
 
 def differences(question: Question) -> tuple[Figure, pd.DataFrame]:
-    """The paired difference in each perturbation at the last timestep, with intervals; filled where significant."""
+    """The paired difference in each perturbation at the last timestep, with intervals that hold together."""
     last = question.table["timestep"].max()
     table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
     figure = style.canvas(style.COLUMN, 0.9 + 0.16 * len(table))
     ax = figure.subplots()
     ax.axvline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
     for height, row in enumerate(table.to_dict("records")):
-        ax.plot([row["diff_low"], row["diff_high"]], [height, height], color=style.colour(0))
+        ax.plot([row["sim_low"], row["sim_high"]], [height, height], color=style.colour(0))
         face = style.colour(0) if row["significant"] else "white"
         ax.plot(row["difference"], height, "o", color=style.colour(0), markerfacecolor=face)
     ax.set_yticks(np.arange(len(table)), [readable(name) for name in table["perturbation"]])

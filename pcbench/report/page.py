@@ -1,7 +1,6 @@
 """One self-contained HTML page about some results: leaderboard, curves, heat map, provenance. No network to read it."""
 
 import base64
-import gzip
 import json
 from collections.abc import Collection
 from importlib.resources import files
@@ -13,13 +12,12 @@ import pandas as pd
 
 from pcbench import __version__
 from pcbench.analysis.answers import every
-from pcbench.analysis.comparison import OVERALL, systems
+from pcbench.analysis.comparison import OVERALL, once_each
 from pcbench.analysis.derived import tables
+from pcbench.analysis.means import accuracy as mean_accuracy
 from pcbench.analysis.selection import compare
 from pcbench.analysis.speed import speed_of
-from pcbench.analysis.statistics import interval
 from pcbench.errors import UserError, one_line
-from pcbench.intervals import wilson
 from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.report.examples import Card, cards
 from pcbench.report.tables import verdicts
@@ -34,6 +32,7 @@ _TITLES = {
     "cost": "Multiply-accumulates of one image up to each timestep (1e9)",
 }
 _MOST_ROWS = 200
+_CHARTS = "plotly-cartesian-4.1.1.min.js.gz"
 
 
 def page(study: Study) -> str:
@@ -46,7 +45,6 @@ def page(study: Study) -> str:
         The page; scripts, styles and data are inside it.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
-    from plotly.offline import get_plotlyjs
 
     environment = Environment(loader=PackageLoader("pcbench.report"), autoescape=select_autoescape())
     speeds = speed(study)
@@ -64,7 +62,7 @@ def page(study: Study) -> str:
     }
     return template.render(
         version=__version__,
-        plotly=_packed(get_plotlyjs()),
+        plotly=charts(),
         script=(assets / "report.js").read_text(encoding="utf-8"),
         css=(assets / "report.css").read_text(encoding="utf-8"),
         problems=study.problems,
@@ -72,9 +70,9 @@ def page(study: Study) -> str:
     )
 
 
-def _packed(script: str) -> str:
-    """A script as base64 of gzip, which browsers unpack: less than half of its size."""
-    return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+def charts() -> str:
+    """The library that draws the charts, as base64 of gzip, which browsers unpack."""
+    return base64.b64encode((files("pcbench.report") / "vendor" / _CHARTS).read_bytes()).decode()
 
 
 def findings(study: Study) -> dict[str, list[str]]:
@@ -120,13 +118,12 @@ def points(study: Study) -> pd.DataFrame:
 
     Returns:
         Columns suite, data, model (label and weights), perturbation, timestep, accuracy, low, high (percent), n.
-        Intervals: Wilson's where there is one severity, else bootstrap over images.
+        Intervals: Wilson's, of several severities of the effective number of images.
     """
     rows: list[tuple[object, ...]] = []
     for suite, systems_of in every(study).items():
         for found in systems_of:
             answers = apart(found)
-            side = systems([answers])[0]
             n, names, judged = answers.values.shape[1], answers.perturbations(), judged_at(found)
             start = (suite, answers.system.data.name, answers.full)
 
@@ -137,16 +134,12 @@ def points(study: Study) -> pd.DataFrame:
                     if t in steps
                 )
 
-            for index, name in enumerate(names):
-                low, high = interval(side.replicates[:, index])
-                values = answers.of(name)
-                if len(values) == 1:
-                    low, high = wilson(values[0].sum(axis=0), n)
-                add(name, values.mean(axis=(0, 1)), low, high, judged.get(name, answers.timesteps))
+            for name in names:
+                found_here = mean_accuracy(answers.of(name).astype(bool).transpose(0, 2, 1))
+                add(name, found_here.value, found_here.low, found_here.high, judged.get(name, answers.timesteps))
             if len(names) > 1 and "attack" not in set(answers.conditions["group"]):
-                places = [names.index(name) for name in answers.averaged()]
-                low, high = interval(side.replicates[:, places].mean(axis=1))
-                add(OVERALL, answers.per_image().mean(axis=0), low, high, answers.timesteps)
+                of_all = mean_accuracy(answers.values.astype(bool).transpose(0, 2, 1), once_each(answers))
+                add(OVERALL, of_all.value, of_all.low, of_all.high, answers.timesteps)
     columns = ["suite", "data", "model", "perturbation", "timestep", "accuracy", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -122,25 +122,18 @@ def overall_grid(question: Question) -> Grid:
     rows = []
     for row in table.to_dict("records"):
         tested = pd.notna(row["p_corrected"])
-        difference = question.difference(row["timestep"])
         rows.append(
             [
                 Cell(f"t={row['timestep']}"),
                 Cell(f"{row['accuracy']:.1f}", best=bool(row["best"]) and table["accuracy"].nunique() > 1),
                 Cell(f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"),
                 Cell(f"{row['difference']:+.2f}", faint=bool(tested and not row["significant"])),
-                Cell(f"{row['diff_low']:+.2f} to {row['diff_high']:+.2f}"),
+                Cell(f"{row['sim_low']:+.2f} to {row['sim_high']:+.2f}"),
                 Cell("" if not tested else "<0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.2g}"),
-                Cell(
-                    ("better" if difference.points > 0 else "worse")
-                    if row["significant"]
-                    else ""
-                    if not tested
-                    else "not shown"
-                ),
+                Cell(row["verdict"] if tested else ""),
             ]
         )
-    columns = ["", "accuracy", "95 % interval", "difference", "95 % interval", "p (Holm)", "verdict"]
+    columns = ["", "accuracy", "95 % interval", "difference", "95 % together", "corrected p", "verdict"]
     many = question.table.loc[question.table["level"] == "perturbation", "perturbation"].nunique() > 1
     title = (
         f"{question.suite}{', mean over perturbations' if many else ''}: {question.system} against {question.against}"
@@ -153,7 +146,7 @@ def verdicts(question: Question) -> list[str]:
     last = int(question.table["timestep"].max())
     where = f"at t = {last}"
     head = f"{question.system} against {question.against}, {question.suite}"
-    lines = [f"{head}: {question.difference(last).verdict(where)}"]
+    lines = [f"{head}: {question.at(last).sentence(where=where)}"]
     table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
     if len(table) > 1:
         better = table.loc[table["significant"] & (table["difference"] > 0), "perturbation"].tolist()

@@ -26,7 +26,7 @@ from pcbench.results.disk import open_regular
 SCHEMA = 2
 ENDING = ".parquet"
 _META, _SEAL = b"pcbench", b"pcbench-seal"
-THUMBNAIL = "thumbnail"
+IMAGE, THUMBNAIL = "image", "thumbnail"
 
 # Columns that every file has. Others are optional: a file that was reduced to its answers has `correct` alone.
 REQUIRED = ("correct",)
@@ -44,6 +44,7 @@ _MOST_COLUMNS = 96
 _MOST_META = 1_000_000  # characters of key and provenance
 _ROW_BYTES, _SPARE_BYTES = 512, 8_000_000  # of decompressed columns, as a file may claim them
 _LARGEST_FILE = 4_000_000_000
+_NAME_BYTES = 1_024  # of an image's id
 _THRIFT_STRINGS, _THRIFT_CONTAINERS = 4_000_000, 200_000
 
 
@@ -167,9 +168,17 @@ class Cell:
         """Columns of the records, all by default. Raises DamagedCellError."""
         try:
             with open_regular(self.path, most_bytes(self.key)) as file:
-                return _checked(file, self.path, self.key).read(columns=None if columns is None else list(columns))
+                table = _checked(file, self.path, self.key).read(columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DamagedCellError(f"{self.path.name} is damaged: {_reason(error)}") from None
+
+        for name in (IMAGE, THUMBNAIL):
+            if name not in table.column_names:
+                continue
+            size = sum(chunk.dictionary.nbytes for chunk in table.column(name).chunks)
+            if size > _NAME_BYTES * self.key.data.n + _SPARE_BYTES:
+                raise DamagedCellError(f"{self.path.name} has {size} bytes of {name}s, more than cells have")
+        return table
 
     def records(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The records, and the cell's own columns before them (see `cell_values`)."""
@@ -402,13 +411,12 @@ def _meta(metadata: Mapping[bytes, bytes], path: Path) -> tuple[CellKey, dict[st
 
 
 def _checked(file: Any, path: Path, key: CellKey) -> pq.ParquetFile:
-    parquet = pq.ParquetFile(
-        file,
-        read_dictionary=["image"],  # n names for n (T + 1) rows
-        page_checksum_verification=True,
-        thrift_string_size_limit=_THRIFT_STRINGS,
-        thrift_container_size_limit=_THRIFT_CONTAINERS,
-    )
+    limits = {"thrift_string_size_limit": _THRIFT_STRINGS, "thrift_container_size_limit": _THRIFT_CONTAINERS}
+    parquet = pq.ParquetFile(file, page_checksum_verification=True, **limits)
+    # n names for n (T + 1) rows, and one long name that claims to be in all of them stays one
+    once = [name for name in (IMAGE, THUMBNAIL) if name in parquet.schema_arrow.names]
+    if once:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True, read_dictionary=once, **limits)
     found, _ = _meta(parquet.metadata.metadata or {}, path)  # it may have been replaced in between
     if found != key:
         raise DamagedCellError(f"{path.name} holds another cell than before")
@@ -435,7 +443,8 @@ def _check_shape(parquet: pq.ParquetFile, path: Path, key: CellKey) -> None:
         kinds = KINDS.get(each.name)
         if kinds is not None and not _is(each.type, kinds):
             raise DamagedCellError(f"{path.name} has {each.type} in column {each.name!r}")
-        if pa.types.is_nested(each.type):
+        text = not (pa.types.is_boolean(each.type) or pa.types.is_integer(each.type) or pa.types.is_floating(each.type))
+        if text and each.name not in (IMAGE, THUMBNAIL, *_OWN):
             raise DamagedCellError(f"{path.name} has {each.type} in column {each.name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Feedback weights: every predictor learns to predict the layer below, from the representations at t = 0.
+"""Feedback weights by gradient descent: predictors learn to predict the layer below, from representations at t = 0.
 
 Loss: the sum over PCoders n of the mean of (predictor_n(e_n) - e_{n-1})^2, on clean images, with e_0 the normalised
 image; the backbone is frozen and in eval mode, and targets carry no gradient (Choksi, Mozafari et al. 2021). The
@@ -8,9 +8,9 @@ share of the target's variance that is explained, which is free of scale.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,13 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pcbench.data.images import ImageSet
 from pcbench.errors import RunError, UserError
 from pcbench.models.checkpoints import Metadata, feedback_tensors, save
+from pcbench.models.feedback_weights import feedback_identity
 from pcbench.models.predictive.classifier import PredictiveClassifier
-from pcbench.randomness import key
+from pcbench.randomness import reset_parameters
 from pcbench.training.batches import Augmentation, Views, evaluation_batches, loader, split, training_batches
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
-from pcbench.training.least_squares import accumulate, linear_parts, solve
-from pcbench.training.loop import Loop, Progress, Report
+from pcbench.training.loop import Loop, Report
 
 WEIGHTS_FILE = "feedback.safetensors"
 
@@ -37,7 +37,7 @@ class FeedbackRecipe:
 
     Attributes:
         epochs: passes over the training images, at most.
-        batch_size: over all processes together.
+        batch_size: over all processes together; fewer training images than that are one batch.
         optimiser: "adamw", "sgd" (momentum 0.9) or "rmsprop".
         learning_rate: at its highest.
         weight_decay: of the optimiser.
@@ -49,8 +49,6 @@ class FeedbackRecipe:
         crop_scale: smallest share of an image's area that a random crop covers.
         dtype: "bfloat16" runs the networks in mixed precision; parameters and losses stay float32.
         seed: of the initial predictors, the order of images and the crops.
-        start: "random" predictors, or "least-squares": exact on the images as they are (see least_squares), then
-            refined by the epochs. The second takes one process.
     """
 
     epochs: int = 60
@@ -66,12 +64,10 @@ class FeedbackRecipe:
     crop_scale: float = 0.35
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
-    start: Literal["random", "least-squares"] = "random"
 
     def __post_init__(self) -> None:
         """Raises UserError: a value makes no sense."""
-        lowest = {"epochs": 0 if self.start == "least-squares" else 1, "batch_size": 1, "patience": 0}
-        for name, low in {**lowest, "weight_decay": 0, "warmup": 0}.items():
+        for name, low in {"epochs": 1, "batch_size": 1, "patience": 0, "weight_decay": 0, "warmup": 0}.items():
             if getattr(self, name) < low:
                 raise UserError(f"{name} is {getattr(self, name)}; the smallest is {low}")
         if not self.learning_rate > 0 or not math.isfinite(self.learning_rate):
@@ -104,6 +100,13 @@ class Outcome:
     stopped_early: bool
 
 
+@torch.no_grad()
+def levels(model: PredictiveClassifier, images: Tensor) -> list[Tensor]:
+    """The representations e_0 .. e_N at t = 0 of images (B, C, H, W) in [0, 1]; e_0 is the normalised image."""
+    x = model.normalise(images.to(memory_format=torch.channels_last))
+    return [x, *next(iter(model.network.unroll(x, timesteps=0))).representations]
+
+
 class Decoders(nn.Module):
     """The predictors of a network, as one module with one loss per predictor."""
 
@@ -113,11 +116,7 @@ class Decoders(nn.Module):
 
     def initialise(self, seed: int) -> None:
         """Draw the parameters anew, as torch.nn does, from the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(seed, "feedback weights"))
-            for module in self.predictors.modules():
-                if callable(reset := getattr(module, "reset_parameters", None)):
-                    reset()
+        reset_parameters(self.predictors, seed, "feedback weights")
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Mean squared errors (N,) of predicting levels[n - 1] from levels[n]; levels: e_0 .. e_N, each (B, ...)."""
@@ -137,6 +136,7 @@ class FeedbackTraining(Loop[Tensor]):
         recipe: how.
         processes: where, and on how many.
         workers: processes that read images.
+        start: whether to begin with the predictors as they are, and not with new ones drawn with the recipe's seed.
         checkpoint_steps: after how many steps the state is kept; it always is at the end of an epoch.
     """
 
@@ -148,31 +148,28 @@ class FeedbackTraining(Loop[Tensor]):
         processes: Processes,
         *,
         workers: int = 0,
+        start: bool = False,
         checkpoint_steps: int = 500,
     ) -> None:
         self.recipe, self.workers = recipe, workers
         self.images = images
         self.train_positions, self.held_out = split(images.ids, recipe.held_out)
-        if len(self.train_positions) < recipe.batch_size:
-            raise UserError(f"{len(self.train_positions)} training images do not fill a batch of {recipe.batch_size}")
-        if recipe.batch_size % processes.world:
-            raise UserError(f"a batch of {recipe.batch_size} does not divide among {processes.world} processes")
+        self.batch = min(recipe.batch_size, len(self.train_positions))
+        if self.batch % processes.world:
+            raise UserError(f"a batch of {self.batch} does not divide among {processes.world} processes")
         self.model = model.to(processes.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self.decoders = Decoders([pcoder.get_submodule("predictor") for pcoder in model.network.pcoders])
-        self.decoders.initialise(recipe.seed)
-        if recipe.start == "least-squares":
-            if processes.world > 1:
-                raise UserError("least squares take one process; use --start random with several")
-            self._linear = [linear_parts(part, n) for n, part in enumerate(self.decoders.predictors, start=1)]
+        if not start:
+            self.decoders.initialise(recipe.seed)
         self.decoders.requires_grad_(True).train()
         self.optimiser = _optimiser(recipe, self.decoders)
         augmentation = Augmentation(scale=(recipe.crop_scale, 1.0)) if recipe.augment else None
         self.views = Views(images, model.preprocessing, augmentation, recipe.seed)
         self.best: dict[str, Any] = {}
         self._trained = DistributedDataParallel(self.decoders) if processes.world > 1 else self.decoders
-        per_epoch = len(self.train_positions) // recipe.batch_size
+        per_epoch = len(self.train_positions) // self.batch
         count = len(self.decoders.predictors)
-        super().__init__(recipe.epochs, per_epoch, recipe.batch_size, processes, checkpoint_steps, count)
+        super().__init__(recipe.epochs, per_epoch, self.batch, processes, checkpoint_steps, count)
 
     def run(self, folder: TrainingFolder | None = None, progress: Report = lambda _: None) -> Outcome:
         """Train to the end. With a folder: resume from its state, and keep state, log and best weights in it.
@@ -187,31 +184,6 @@ class FeedbackTraining(Loop[Tensor]):
         best = next(row for row in self.rows if row["epoch"] == self.best["epoch"])
         return Outcome(self.rows, best, self.step < self.steps)
 
-    def _begin(self, progress: Report) -> bool:
-        if self.recipe.start == "least-squares":
-            self._solve(progress)
-        return self.recipe.start == "least-squares"
-
-    def _solve(self, progress: Report) -> None:
-        """Epoch 0: the least squares on the training images, their ridges chosen on the held-out ones."""
-        begun, seen = time.monotonic(), 0
-
-        def levels(positions: list[int]) -> Iterator[tuple[list[Tensor], list[str]]]:
-            nonlocal seen
-            batches = evaluation_batches(positions, self.recipe.batch_size)
-            for images, _, chosen in loader(self.views, batches, self.workers, self.processes.device):
-                with self._precision():
-                    found = [level.float().cpu() for level in self._levels(images)]
-                yield found, [self.images.ids[position] for position in chosen.tolist()]
-                seen += len(images)
-                progress(Progress(0, self.recipe.epochs, seen, len(self.images), None))
-
-        train = accumulate(self._linear, levels(self.train_positions))
-        held_out = accumulate(self._linear, levels(self.held_out)) if self.held_out else [None] * len(train)
-        losses = [solve(known, judge)[1] for known, judge in zip(train, held_out, strict=True)]
-        self.rows.append(self._row(seen / (time.monotonic() - begun), losses))
-        progress(Progress(0, self.recipe.epochs, seen, len(self.images), self.rows[-1]))
-
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.recipe.dtype == "bfloat16")
 
@@ -219,7 +191,7 @@ class FeedbackTraining(Loop[Tensor]):
         # One loader for all remaining epochs, so that workers start once and read across epochs.
         places = training_batches(
             self.train_positions,
-            self.recipe.batch_size,
+            self.batch,
             range(self.step, self.steps),
             self.recipe.seed,
             self.processes.rank,
@@ -229,12 +201,7 @@ class FeedbackTraining(Loop[Tensor]):
             yield images
 
     def _levels(self, images: Tensor) -> list[Tensor]:
-        """e_0 .. e_N at t = 0, without gradients."""
-        with torch.no_grad():
-            images = images.to(self.processes.device, non_blocking=True, memory_format=torch.channels_last)
-            x = self.model.normalise(images)
-            step = next(iter(self.model.network.unroll(x, timesteps=0)))
-            return [x, *step.representations]
+        return levels(self.model, images.to(self.processes.device, non_blocking=True))
 
     def _train_step(self, images: Tensor) -> Tensor:
         rate = self.recipe.rate(self.step, self.steps)
@@ -279,7 +246,7 @@ class FeedbackTraining(Loop[Tensor]):
         totals = torch.zeros(4, len(self.decoders.predictors), dtype=torch.float64)  # squared error, n, sum, squares
         batches = evaluation_batches(
             positions,
-            max(1, self.recipe.batch_size // self.processes.world),
+            max(1, self.batch // self.processes.world),
             self.processes.rank,
             self.processes.world,
         )
@@ -317,17 +284,27 @@ class FeedbackTraining(Loop[Tensor]):
         }
 
 
-def save_weights(training: FeedbackTraining, outcome: Outcome, folder: TrainingFolder, *, half: bool) -> Metadata:
-    """Write a finished training's weights in the native format, and say in the file where they come from."""
-    recipe = ", ".join(f"{name} {value}" for name, value in asdict(training.recipe).items())
+def save_weights(
+    model: PredictiveClassifier, images: ImageSet, held_out: int, recipe: str, path: Path, *, half: bool
+) -> Metadata:
+    """Write the feedback weights of a network in the native format, and say in the file where they come from.
+
+    Args:
+        model: whose predictors were trained.
+        images: all of them.
+        held_out: how many of them were not trained on.
+        recipe: how they were trained, one line.
+        path: of the file.
+        half: store them in half precision.
+    """
+    backbone = f"seed {model.provenance.get('seed', 0)}" if model.weights == "random" else model.weights
     metadata = Metadata(
-        architecture=training.model.name,
-        configuration=str(training.model.provenance.get("configuration", "")),
-        data=f"{training.images.name}: {len(training.train_positions)} images, {len(training.held_out)} held out",
-        recipe=f"pcbench train feedback: {recipe}; weights of epoch {outcome.best['epoch']}",
+        architecture=model.name,
+        configuration=feedback_identity(model.network),
+        data=f"{images.name}: {len(images) - held_out} images, {held_out} held out",
+        recipe=f"pcbench train feedback: backbone {backbone}, {recipe}",
     )
-    tensors = feedback_tensors(training.model.network)
-    return save(folder.path / WEIGHTS_FILE, tensors, metadata, half=half)
+    return save(path, feedback_tensors(model.network), metadata, half=half)
 
 
 def _optimiser(recipe: FeedbackRecipe, decoders: Decoders) -> torch.optim.Optimizer:

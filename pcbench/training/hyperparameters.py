@@ -1,9 +1,8 @@
-"""Hyperparameters of the dynamics, tuned by gradient descent (as Alamia et al. 2021, arXiv 2106.04225, tuned theirs).
+"""Hyperparameters of the dynamics, tuned by gradient descent, as Alamia et al. 2021 (arXiv 2106.04225) tuned theirs.
 
-Feedforward, feedback and memory of a PCoder are sigmoids of three free numbers, divided by their sum, so that they are
-positive and sum to 1; the error term's weight is free. A sigmoid that underflows is still positive in the ratio, which
-is computed from logarithms: shares stay finite at feedback = 0 and at feedforward + feedback = 1. The last PCoder has
-no feedback, so its shares are feedforward and memory.
+The network's own parameters are what the optimiser moves. After each step, feedforward and feedback of a PCoder go to
+the nearest values that leave memory: none below 0, their sum at most 1 (projected gradient descent). The error term's
+weight is free. The last PCoder has no feedback; its feedforward lies between 0 and 1.
 
 Loss: cross-entropy summed over timesteps t = 0..T, on images with Gaussian noise. Tuning images are a part of the data
 of their own, fixed by a hash of the image ids; what is reported on the other part was not tuned on.
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pcbench.data.images import ImageSet
 from pcbench.errors import RunError, UserError
 from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.predictive.pcoder import PCoder
 from pcbench.randomness import normal_like
 from pcbench.training.batches import Views, evaluation_batches, loader, training_batches
 from pcbench.training.distributed import Processes
@@ -28,8 +28,6 @@ from pcbench.training.loop import Loop, Report
 from pcbench.training.tuning_images import chosen_pcoders, tuning_images
 
 Batch = tuple[Tensor, Tensor, list[str]]  # images, labels, ids
-
-SMALLEST = 1e-4  # a share that starts at 0 starts here, where its sigmoid has a gradient
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class TuningRecipe:
         batch_size: images at a time.
         timesteps: T.
         sigma: standard deviation of the noise, added to normalised images; one of these at random for each image.
-        learning_rate: of Adam, for the three shares.
+        learning_rate: of Adam, for feedforward and feedback.
         pc_learning_rate: of Adam, for the weight of the error term.
         gradient: "exact", or "truncated": the error gradient is a constant, as in published code.
         pcoders: whose values are tuned, counted from 1; empty for all. The others keep theirs.
@@ -74,47 +72,6 @@ class TuningRecipe:
             raise UserError(f"sigma is {self.sigma}; it is one or more standard deviations, 0 or above")
 
 
-class Shares(nn.Module):
-    """The hyperparameters of N PCoders as free parameters.
-
-    Attributes:
-        raw: (N, 3), free numbers behind feedforward, feedback and memory.
-        pc: (N,).
-    """
-
-    def __init__(self, values: list[dict[str, float]]) -> None:
-        super().__init__()
-        rows = []
-        for n, value in enumerate(values):
-            forward, back = value["feedforward"], value["feedback"] if n + 1 < len(values) else 0.0
-            shares = torch.tensor([forward, back, 1 - forward - back], dtype=torch.float64).clamp_min(SMALLEST)
-            half = shares / shares.sum() / 2  # any common factor gives these shares; half keeps the sigmoids responsive
-            rows.append(torch.logit(half))
-        self.raw = nn.Parameter(torch.stack(rows).float())
-        self.pc = nn.Parameter(torch.tensor([value["pc"] for value in values]))
-
-    def shares(self) -> Tensor:
-        """(N, 3): feedforward, feedback and memory, each row summing to 1; no feedback in the last."""
-        logs = functional.logsigmoid(self.raw)
-        mask = torch.zeros_like(logs)
-        mask[-1, 1] = float("-inf")
-        return torch.softmax(logs + mask, dim=1)
-
-    def act_on(self, model: PredictiveClassifier) -> None:
-        """Make the network run with these values, differentiably."""
-        shares = self.shares()
-        for n, values in enumerate(model.network.hyperparameters):
-            values.feedforward, values.feedback, values.pc = shares[n, 0], shares[n, 1], self.pc[n]
-
-    def values(self) -> list[dict[str, float]]:
-        """As plain numbers."""
-        shares = self.shares().detach().tolist()
-        return [
-            {"feedforward": b, "feedback": back, "pc": float(a)}
-            for (b, back, _), a in zip(shares, self.pc.detach(), strict=True)
-        ]
-
-
 class Tuning(Loop[Batch]):
     """A tuning of one network's hyperparameters. Arguments as those of FeedbackTraining; labels do play a part."""
 
@@ -129,16 +86,17 @@ class Tuning(Loop[Batch]):
         self.recipe, self.workers, self.images = recipe, workers, images
         self.tuned, self.reported = tuning_images(images, recipe.held_out, recipe.limit)
         chosen = chosen_pcoders(recipe.pcoders, len(model.network.pcoders))
-        self._kept = [n - 1 for n in range(1, len(model.network.pcoders) + 1) if n not in chosen]
         if len(self.tuned) < recipe.batch_size:
             raise UserError(f"{len(self.tuned)} tuning images do not fill a batch of {recipe.batch_size}")
         self.model = model.to(processes.device).eval().requires_grad_(False)
-        self.shares = Shares([values.values() for values in model.network.hyperparameters]).to(processes.device)
+        pcoders = model.network.pcoders
+        tuned = [pcoder for n, pcoder in enumerate(pcoders, start=1) if n in chosen and isinstance(pcoder, PCoder)]
+        self._pairs = [(pcoder.feedforward, None if pcoder is pcoders[-1] else pcoder.feedback) for pcoder in tuned]
+        shares = [share for pair in self._pairs for share in pair if share is not None]
+        pcs = [pcoder.pc for pcoder in tuned]
+        self.parameters = [parameter.requires_grad_() for parameter in (*shares, *pcs)]
         self.optimiser = torch.optim.Adam(
-            [
-                {"params": [self.shares.raw], "lr": recipe.learning_rate},
-                {"params": [self.shares.pc], "lr": recipe.pc_learning_rate},
-            ]
+            [{"params": shares, "lr": recipe.learning_rate}, {"params": pcs, "lr": recipe.pc_learning_rate}]
         )
         self.views = Views(images, model.preprocessing, None, recipe.seed)
         per_epoch = len(self.tuned) // recipe.batch_size
@@ -150,7 +108,8 @@ class Tuning(Loop[Batch]):
         Row 0 is the network as it was. Raises RunError: the loss is not finite.
         """
         self.advance(folder, progress)
-        self._settle()
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
         return self.rows
 
     def _begin(self, progress: Report) -> bool:
@@ -172,29 +131,25 @@ class Tuning(Loop[Batch]):
 
     def _loss(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy summed over timesteps, mean over images; and logits (T + 1, B, classes)."""
-        logits = self.model.rollout(x, self.recipe.timesteps)
+        logits = self.model.network(x, self.recipe.timesteps, gradient=self.recipe.gradient)
         labels = labels.to(logits.device)
         flat = functional.cross_entropy(logits.float().flatten(0, 1), labels.repeat(len(logits)))
         return flat * len(logits), logits
 
     def _train_step(self, batch: Batch) -> Tensor:
         images, labels, ids = batch
-        with self.model.differentiated(self.recipe.gradient):
-            self.shares.act_on(self.model)
-            loss, _ = self._loss(self.noisy(images, ids, "epoch", self.epoch), labels)
+        loss, _ = self._loss(self.noisy(images, ids, "epoch", self.epoch), labels)
         if not bool(loss.isfinite()):
             raise RunError(f"the loss is not finite at step {self.step}; try a lower learning rate")
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        for parameter in self.shares.parameters():
-            if parameter.grad is not None:
-                parameter.grad[self._kept] = 0.0  # which Adam, without weight decay, leaves where it is
         self.optimiser.step()
+        for feedforward, feedback in self._pairs:
+            project(feedforward, feedback)
         return loss.detach().double().cpu().view(1)
 
     def evaluate(self) -> tuple[float, list[float]]:
         """Loss and accuracies at t = 0..T on held-out images with noise; NaN and none where nothing is held out."""
-        self._settle()
         if not self.reported:
             return float("nan"), []
         total, correct = 0.0, torch.zeros(self.recipe.timesteps + 1)
@@ -211,21 +166,34 @@ class Tuning(Loop[Batch]):
         held_out, accuracies = self.evaluate()
         row: Row = {"epoch": self.epoch, "tuning_loss": means[0], "held_out_loss": held_out}
         row |= {f"held_out_accuracy_{t}": accuracy for t, accuracy in enumerate(accuracies)}
-        for n, values in enumerate(self.shares.values(), start=1):
-            row |= {f"{name}_{n}": value for name, value in values.items()}
+        for n, values in enumerate(self.model.network.hyperparameters, start=1):
+            row |= {f"{name}_{n}": value for name, value in values.values().items()}
         return row
 
-    def _settle(self) -> None:
-        """Give the network the present values as plain numbers."""
-        for values, found in zip(self.model.network.hyperparameters, self.shares.values(), strict=True):
-            values.feedforward, values.feedback, values.pc = found["feedforward"], found["feedback"], found["pc"]
-
+    @torch.no_grad()
     def _restore(self, state: dict[str, Any]) -> None:
-        self.shares.load_state_dict(state["shares"])
+        for parameter, value in zip(self.parameters, state["hyperparameters"], strict=True):
+            parameter.copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _state(self) -> dict[str, object]:
-        return {"shares": self.shares.state_dict(), "optimiser": self.optimiser.state_dict()}
+        values = [parameter.detach().cpu() for parameter in self.parameters]
+        return {"hyperparameters": values, "optimiser": self.optimiser.state_dict()}
+
+
+@torch.no_grad()
+def project(feedforward: Tensor, feedback: Tensor | None) -> None:
+    """Move two weights, in place, to the nearest that leave memory: none below 0, their sum at most 1.
+
+    Args:
+        feedforward: 0-dimensional.
+        feedback: likewise; None for a PCoder without.
+    """
+    if feedback is not None:
+        excess = ((feedforward + feedback - 1) / 2).clamp_min(0)
+        feedforward.sub_(excess)
+        feedback.sub_(excess).clamp_(0, 1)
+    feedforward.clamp_(0, 1)
 
 
 def options_of(values: list[dict[str, float]]) -> Iterator[tuple[str, str]]:

@@ -148,7 +148,7 @@ class Search(Loop[int]):
             for index, sigma in enumerate(recipe.sigma):
                 x = clean + sigma * normal_like(clean, recipe.seed, ids, "search", sigma) if sigma else clean
                 with torch.autocast(device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-                    logits = self.model.rollout(x, recipe.timesteps)
+                    logits = self.model.network(x, recipe.timesteps)
                 losses = functional.cross_entropy(
                     logits.float().flatten(0, 1), wanted.repeat(len(logits)), reduction="none"
                 )

@@ -72,10 +72,10 @@ def test_every_number_of_the_figure_is_the_one_counted_by_hand(directory: Path, 
 
 def test_known_effects_are_found(directory: Path) -> None:
     question = compare(load_results(directory))[0][0]
-    assert question.difference(2, "fog").points == pytest.approx(6, abs=2.5)
-    assert question.difference(2, "fog").significant
-    assert question.difference(2, "zoom_blur").points < 0
-    assert question.difference(2).verdict("at t = 2").startswith("better at t = 2 by")
+    assert question.at(2, "fog").difference.value == pytest.approx(0.06, abs=0.025)
+    assert question.at(2, "fog").words == "better"
+    assert question.at(2, "zoom_blur").difference.value < 0
+    assert question.at(2).sentence(where="at t = 2").startswith("better at t = 2 by")
 
 
 def test_no_effect_is_not_found(tmp_path: Path) -> None:

@@ -121,19 +121,19 @@ def test_mutated_files_are_read_or_refused(data: st.DataObject) -> None:
 
 
 def test_special_large_and_binary_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_trials([Path(os.devnull)])
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_trials([tmp_path / "pipe.csv"])
     with (tmp_path / "large.csv").open("wb") as file:
         file.truncate(1 << 31)
-    with pytest.raises(UserError, match="2048 MB; at most 32 MB"):
+    with pytest.raises(UserError, match="too large"):
         read_trials([tmp_path / "large.csv"])
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="UTF-8"):
         read_trials([tmp_path / "binary.csv"])
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"absent\.csv"):
         read_trials([tmp_path / "absent.csv"])
     with pytest.raises(UserError, match="no trial files"):
         read_trials([])

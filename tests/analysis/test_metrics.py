@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import Model, imagenet_c
+from synthetic import Model, imagenet_c, make_run
 
 import pcbench
 from pcbench.analysis import metrics

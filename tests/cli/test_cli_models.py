@@ -31,11 +31,15 @@ def test_the_list_of_models(run):
     code, out, _ = run("models")
     assert code == 0
     assert "pefficientnet-lite0" in out
-    assert "(imagenet1k), random" in out
+    assert all(len(line) < 80 for line in out.splitlines())
+    assert "  pvgg16-cifar                       T  5  cifar10-half, cifar10-half-published" in out.splitlines()
+    assert out.index("weights at hand") < out.index("pefficientnet-lite0") < out.index("without (")
     code, out, _ = run("models", "--json")
     listed = json.loads(out)
     assert {"pvgg16", "presnet50", "efficientnet-b0"} <= {row["name"] for row in listed["models"]}
-    assert {"timm", "torchvision", "predify", "averaging", "diffusion"} == {row["name"] for row in listed["sources"]}
+    assert {"timm", "torchvision", "robustbench", "predify", "averaging", "diffusion"} == {
+        row["name"] for row in listed["sources"]
+    }
 
 
 def test_everything_about_one_model(run):

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from torch import nn
 
 from pcbench.cli.app import main
-from pcbench.models.checkpoints import read
+from pcbench.errors import UserError
+from pcbench.models.checkpoints import feedback_tensors, read
+from pcbench.models.feedback_weights import load_feedback_weights
+from pcbench.models.listing import list_models
 from pcbench.models.resolve import load_model
+from pcbench.training.feedback_advice import feedback_advice
 
 MODEL = "predify:tests.cli.test_cli_train_predictive:small"
 
@@ -27,29 +32,93 @@ def pcbench(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, 
     return int(caught.value.code or 0), out.out, out.err
 
 
-def test_feedback_weights_are_trained_installed_and_used(
+def test_feedback_weights_are_solved_for_installed_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path / "mine"))
-    output = tmp_path / "out"
-    words = ["train", "feedback", "--model", MODEL, "--data", "samples", "--output", str(output), "--workers", "0"]
-    words += ["--epochs", "2", "--batch-size", "6", "--install"]
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "feedback", "--model", MODEL, "--data", "samples", "--workers", "0", "--install"]
+    code, out, err = pcbench(capsys, *words)
+    assert code == 0, err
+    assert "PCoder 1: explains" in out
+    (output,) = (tmp_path / "feedback").iterdir()
+    assert {path.name for path in output.iterdir()} - {".lock"} == {
+        "training.json", "state.pt", "log.csv", "feedback.safetensors",
+    }  # fmt: skip
+    log = pd.read_csv(output / "log.csv")
+    assert log["pcoder"].tolist() == list(range(1, len(log) + 1))
+    model = load_model(MODEL)
+    installed = next((tmp_path / "mine").iterdir())
+    assert read(installed).metadata.architecture == MODEL
+    assert model.weights in installed.name
+    code, again, err = pcbench(capsys, *words)  # finished: nothing is solved again
+    assert (code, again) == (0, out), err
+    code, _, err = pcbench(capsys, *words, "--held-out", "0.2")
+    assert code == 2
+    assert "holds another training: its held_out is 0.1, not 0.2" in err
+
+
+def test_feedback_weights_are_trained_from_those_of_least_squares(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "feedback", "--model", MODEL, "--weights", "random", "--data", "samples", "--workers", "0"]
+    code, _, err = pcbench(capsys, *words, "--output", str(tmp_path / "solved"))
+    assert code == 0, err
+    words += ["--method", "gradient", "--epochs", "2", "--batch-size", "64", "--output", str(tmp_path / "out")]
+    words += ["--start", str(tmp_path / "solved" / "feedback.safetensors"), "--learning-rate", "1e-5"]
     code, out, err = pcbench(capsys, *words)
     assert code == 0, err
     assert "best: epoch" in out
-    assert {path.name for path in output.iterdir()} - {".lock"} == {
-        "training.json", "state.pt", "log.csv", "curves.png", "curves.csv", "feedback.safetensors",
-    }  # fmt: skip
-    assert pd.read_csv(output / "log.csv")["epoch"].tolist() == [1, 2]
-    weights = load_model(MODEL).weights
-    installed = next((tmp_path / "mine").iterdir())
-    assert read(installed).metadata.architecture == MODEL
-    assert weights in installed.name
-    code, again, err = pcbench(capsys, *words)  # finished: nothing is trained again
-    assert (code, again) == (0, out), err
+    log = pd.read_csv(tmp_path / "out" / "log.csv")
+    assert log["epoch"].tolist() == [1, 2]
+    solved = pd.read_csv(tmp_path / "solved" / "log.csv")
+    assert log["explained_variance_1"].iloc[0] == pytest.approx(solved["explained_variance"].iloc[0], abs=0.02)
     code, _, err = pcbench(capsys, *words, "--seed", "1")
     assert code == 2
     assert "holds another training: its seed is 0, not 1" in err
+
+
+def test_a_configuration_of_ones_own_is_solved_for_and_its_file_loads_into_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "own.toml"
+    config.write_text('[[pcoders]]\nmodule = "features[0]"\n')
+    name = f"{MODEL}?config={config}"
+    words = ["train", "feedback", "--weights", "random", "--data", "samples", "--workers", "0"]
+    code, _, err = pcbench(capsys, *words, "--model", name, "--output", str(tmp_path / "out"))
+    assert code == 0, err
+    path = tmp_path / "out" / "feedback.safetensors"
+    own = load_model(name, "random")
+    before, after = feedback_tensors(own.network), read(path).tensors
+    assert before.keys() == after.keys()
+    load_feedback_weights(own, path)
+    assert all(torch.equal(tensor, after[key].float()) for key, tensor in feedback_tensors(own.network).items())
+    with pytest.raises(UserError, match=r"feedback.safetensors belongs to another configuration of predify:.*: 1 PCod"):
+        load_feedback_weights(load_model(MODEL, "random"), path)
+
+
+def test_a_run_that_lacks_feedback_weights_names_the_command_and_its_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
+    words = ["run", "--model", MODEL, "--data", "samples", "--suite", "clean", "--output", str(tmp_path / "out")]
+    code, _, err = pcbench(capsys, *words)
+    assert code == 2
+    assert (
+        f"error: {MODEL} lacks only its feedback weights: `pcbench train feedback --model '{MODEL}' --weights own "
+        "--data IMAGES --install` makes them, in about a minute on this machine from 1,000 images, with 0.1 GB" in err
+    )
+    code, _, err = pcbench(capsys, *words[:-3], "no-such-suite")
+    assert code == 2
+    assert "lacks only" not in err
+    assert feedback_advice("vgg16-cifar") is None  # not predictive
+    assert feedback_advice("pvgg16-cifar", "cifar10") is None  # lacks its backbone too
+    assert feedback_advice("pvgg16-cifar", "cifar10-half") is None  # lacks nothing
+
+
+def test_the_timesteps_that_are_listed_are_those_that_run() -> None:
+    row = next(row for row in list_models() if row["name"] == "pvgg16-cifar")
+    assert row["timesteps"] == load_model("pvgg16-cifar").timesteps == 5
 
 
 def test_hyperparameters_are_tuned_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,8 +154,26 @@ def test_hyperparameters_are_searched_with_a_stopping_time(tmp_path: Path, capsy
     [
         (["feedback", "--model", "vgg16", "--weights", "random", "--data", "samples"], "is not a predictive network"),
         (["feedback", "--model", MODEL, "--data", "sample"], "did you mean samples"),
-        (["feedback", "--model", MODEL, "--data", "samples", "--learning-rate", "0"], "learning rate is 0.0"),
-        (["feedback", "--model", MODEL, "--data", "samples", "--batch-size", "50"], "do not fill a batch of 50"),
+        (
+            ["feedback", "--model", MODEL, "--data", "samples", "--method", "gradient", "--learning-rate", "0"],
+            "learning rate is 0.0",
+        ),
+        (
+            ["feedback", "--model", MODEL, "--data", "samples", "--learning-rate", "1"],
+            "--learning-rate is not for --method least-squares",
+        ),
+        (
+            ["feedback", "--model", MODEL, "--data", "samples", "--start", "a.safetensors"],
+            "--start is not for --method least-squares",
+        ),
+        (
+            ["feedback", "--model", MODEL, "--data", "samples", "--held-out", "0"],
+            "the held-out share is 0.0; least squares choose their ridges on held-out images",
+        ),
+        (
+            ["feedback", "--model", "pvgg16-cifar", "--weights", "random", "--data", "samples"],
+            "images are too few for least squares: PCoder 5 has 2,048 values in a window and needs 512",
+        ),
         (["feedback", "--model", MODEL, "--data", "samples", "--device", "tpu"], "no device 'tpu'"),
         (["hyperparameters", "--model", MODEL, "--data", "samples", "--sigma", "x"], "is not a list of numbers"),
         (["hyperparameters", "--model", MODEL, "--data", "samples", "--gradient", "exakt"], "exakt"),
@@ -106,7 +193,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     code, out, err = pcbench(capsys, "train", *words, "--output", str(tmp_path / "out"))
     assert code == 2, err
     assert message in err
-    assert err.startswith("error: ")
+    assert "error: "
     assert err.count("\n") == 1
     assert out == ""
     assert not (tmp_path / "out").exists()

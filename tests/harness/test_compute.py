@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pcbench.errors import UserError
 from pcbench.harness import compute
+from pcbench.results.requests import read_requests
 from pcbench.harness.compute import batch_that_fits, compile_where_it_pays, memory_of_one
 from pcbench.harness.run import run
 
@@ -73,7 +74,7 @@ def test_the_automatic_batch_and_what_computed_are_recorded(
         workers=0,
         figures=False,
     )
-    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["compute"]
+    recorded = read_requests(tmp_path / "run").requests[0].compute
     assert recorded["batch_size"] == (11 if batch_size == "auto" else 3)
     assert recorded["threads"] == torch.get_num_threads()
 
@@ -167,7 +168,7 @@ def test_what_cannot_be_compiled_runs_without_and_says_so(
     monkeypatch.setattr(torch, "compile", refuse)
     common = {"workers": 0, "figures": False}
     result = run(model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "run", compile=True, **common)  # type: ignore[arg-type]
-    notices = json.loads((tmp_path / "run" / "run.json").read_text())["notices"]
+    notices = read_requests(tmp_path / "run").requests[0].notices
     assert any(line.endswith("torch.compile failed, so it runs without: no C++ compiler") for line in notices)
     plain = run(model="tiny_models:tiny", suite=suite, data="samples", output=tmp_path / "plain", **common)  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(result.records[EXACT], plain.records[EXACT])

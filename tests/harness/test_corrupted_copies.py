@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from pcbench.cli.app import main
+from pcbench.results.study import load_results
 
 TINY = ("--model", "tiny_models:tiny")
 SMALL = ("--model", "convrnn-timedecay-shallow-cifar", "--weights", "random", "--timesteps", "1", "--limit", "10")
@@ -43,10 +44,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_complete_copy_is_swept(copy: Path, tmp_path: Path) -> None:
     assert len(json.loads((copy / "manifest.json").read_text())["files"]) == 2 * 75
     assert command("run", *TINY, *HOW, "--suite", "imagenet-c", "--data", copy, "--output", tmp_path / "run") == 0
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    study = load_results(tmp_path / "run")
     accuracy = pd.read_csv(tmp_path / "run" / "accuracy.csv")
-    assert (info["status"], info["data"]["name"], info["data"]["n"]) == ("complete", "copy", 2)
-    assert len(info["cells"]) == 75  # a copy has no clean images
+    assert study.status_of(study.requests[0]) == "complete"
+    assert {(cell.key.data.name, cell.key.data.n) for cell in study.cells} == {("copy", 2)}
+    assert len(study.cells) == 75  # a copy has no clean images
     assert accuracy.groupby("perturbation")["severity"].nunique().eq(5).all()
     assert accuracy["perturbation"].nunique() == 15
     assert (accuracy["n"] == 2).all()

@@ -67,8 +67,8 @@ def test_measuring_finds_the_work_of_the_run(suite: str) -> None:
     assert sorted(len(cells) for _, cells in work.groups) == [2, 2, 2, 4, 4]  # two severities of each corruption
     assert {steps for _, cells in work.groups for _, steps in cells} == {0, 2}
     assert set(timings.ahead) == {
-        "small contrast 1,3",
-        "small impulse_noise 1,3",
+        "corruption contrast 1,3",
+        "corruption impulse_noise 1,3",
     }  # corruptions; noise is added beside the model
     assert len(timings.beside) == 2 * 2
     assert 0.05 / 4 <= timings.models["tiny_models:slow"].first < 0.5

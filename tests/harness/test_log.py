@@ -31,7 +31,7 @@ def test_the_log_file_has_a_line_for_each_cell_and_names_no_place(tmp_path: Path
     lines = text.splitlines()
     assert all(LINE.fullmatch(line) for line in lines)
     assert "sweep of 7 cells of 20 images each, 0 of them finished before" in lines[0]
-    assert sum("INFO finished tiny_models:tiny small " in line for line in lines) == 7
+    assert sum("INFO finished tiny_models:tiny " in line for line in lines) == 7
     assert lines[-1].endswith("INFO complete")
     assert str(tmp_path) not in text
     logger = logging.getLogger("pcbench")

@@ -198,7 +198,7 @@ def refused(tmp_path: Path, suite: str, capsys: pytest.CaptureFixture[str]) -> C
         (["--gpus-per-worker", "nan"], "--gpus-per-worker is nan"),
         (["--cpus-per-worker", "0"], "--cpus-per-worker is 0"),
         (["--cpus-per-worker", "inf"], "--cpus-per-worker is inf"),
-        (["--ray-workers", "0"], "--ray-workers is 0"),
+        (["--ray-workers", "0"], "ray_workers is 0"),
         (["--ray-address", "ray://head:10001"], "HOST:PORT"),
     ],
 )
@@ -229,7 +229,7 @@ def test_options_of_ray_are_refused_without_it(refused: Callable[..., str], opti
 
 def test_a_missing_ray_is_one_line(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert refused("--engine", "ray").endswith("needs Ray, which is not installed: pip install 'pcbench[ray]'")
+    assert refused("--engine", "ray").endswith("needs ray, which is not installed: pip install 'pcbench[ray]'")
 
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pcbench.analysis.cost import macs_per_timestep, macs_unrolled
 from scipy.linalg import expm
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from pcbench.cli.app import main
 from pcbench.data.geometry import Geometry
 from pcbench.data.registry import choose_data
 from pcbench.errors import UserError
+from pcbench.harness.cost import macs_per_timestep, macs_unrolled
 from pcbench.harness.run import run
 from pcbench.models.base import FeedforwardClassifier, Preprocessing, TemporalClassifier
 from pcbench.models.controls import Averaging, Diffusion, heat_kernel, reflected
@@ -199,7 +199,7 @@ def test_the_answer_alone_is_the_answer_of_the_unrolled_pass(make) -> None:
     with pytest.raises(UserError, match="has no representations"):
         model.representations(images(), 2)
     with pytest.raises(UserError, match=r"images have shape \(5, 1, 8, 8\)"):
-        model.answer(images()[:, :1], 1)
+        model.at(1)(images()[:, :1])
 
 
 def test_multiply_accumulates_of_every_answer() -> None:

@@ -1,10 +1,13 @@
 """Networks with batch normalisation folded in, against the networks themselves."""
 
 import copy
+import warnings
+from collections.abc import Callable
 
 import pytest
 import timm
 import torch
+from timm.layers import StdConv2d
 from torch import Tensor, nn
 
 import pcbench
@@ -33,7 +36,7 @@ def trained(network: nn.Module) -> nn.Module:
 def test_the_logits_stay_the_same(name: str, count: int) -> None:
     network = trained(timm.create_model(name))
     folded = copy.deepcopy(network)
-    assert fold_batch_norms(folded) == count
+    assert len(fold_batch_norms(folded)) == count
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(folded(x), network(x), rtol=1e-4, atol=1e-5)
 
@@ -60,7 +63,7 @@ class Branches(nn.Module):
 def test_only_what_is_one_linear_map_is_folded() -> None:
     network = trained(Branches())
     folded = copy.deepcopy(network)
-    assert fold_batch_norms(folded) == 1
+    assert len(fold_batch_norms(folded)) == 1
     assert isinstance(folded.norm_d, nn.Identity)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(folded(x), network(x))
@@ -72,7 +75,7 @@ def test_a_network_that_cannot_be_traced_is_left_alone() -> None:
             return super().forward(x) if float(x.sum()) > 0 else super().forward(-x)
 
     network = trained(Untraceable())
-    assert fold_batch_norms(network) == 0
+    assert fold_batch_norms(network) == []
     assert isinstance(network.norm_d, nn.BatchNorm2d)
 
 
@@ -85,18 +88,136 @@ def test_a_convolution_with_a_pcoder_keeps_its_output() -> None:
     from pcbench.models.predictive.classifier import PredictiveClassifier
 
     model = PredictiveClassifier(network, 5, Preprocessing((32, 32), (0.0,) * 3, (1.0,) * 3), timesteps=2).eval()
-    model.merge_layers()
+    assert model.merge_layers(torch.rand(2, 3, 32, 32)) is None
     assert isinstance(network.backbone.get_submodule("bn1"), nn.BatchNorm2d)
     assert isinstance(network.backbone.get_submodule("layer1.0.bn2"), nn.Identity)
     torch.testing.assert_close(network(x, timesteps=2), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_models_are_loaded_as_published_and_merged_on_demand() -> None:
-    merged, published = (load_model("resnet18", "random") for _ in range(2))
-    merged.merge_layers()
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in merged.modules()) == 0
-    assert sum(isinstance(module, nn.BatchNorm2d) for module in published.modules()) == 20
-    assert sum(parameter.numel() for parameter in published.parameters()) == 11_689_512
+def test_a_loaded_model_has_the_parameters_of_its_file_until_somebody_merges_layers() -> None:
+    model = load_model("resnet18", "random")
+    names = [name for name, _ in model.named_parameters()]
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 20
+    assert sum(parameter.numel() for parameter in model.parameters()) == 11_689_512
+    images = torch.rand(1, 3, 224, 224)
+    before = model(images)
+    assert [name for name, _ in model.named_parameters()] == names
+    assert model.merge_layers(images) is None
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 0
+    torch.testing.assert_close(model(images), before, rtol=1e-4, atol=1e-5)
+
+
+class Scaled(nn.Conv2d):
+    """A user's convolution: it looks like torch's, and computes something of its weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * self.weight.abs().mean()
+
+
+def standardised() -> nn.Module:
+    return StdConv2d(3, 4, 3, padding=1)
+
+
+def weight_normalised() -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
+
+
+def weight_normalised_by_hook() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
+
+
+def overridden() -> nn.Module:
+    convolution = nn.Conv2d(3, 4, 3, padding=1)
+    plain = convolution.forward
+    convolution.forward = lambda x: 2 * plain(x)  # type: ignore[method-assign]
+    return convolution
+
+
+def watched_from_within() -> nn.Module:
+    convolution = nn.Conv2d(3, 4, 3, padding=1)
+    convolution.register_forward_hook(lambda module, inputs, output: output * 2)
+    return convolution
+
+
+STRANGERS = [lambda: Scaled(3, 4, 3, padding=1), standardised, weight_normalised, weight_normalised_by_hook]
+STRANGERS += [overridden, watched_from_within]
+
+
+def classifier(convolution: nn.Module, norm: nn.Module | None = None) -> FeedforwardClassifier:
+    layers = [convolution, norm or nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)]
+    network = trained(nn.Sequential(*layers))
+    return FeedforwardClassifier(network, 5, Preprocessing((8, 8), (0.5,) * 3, (0.2,) * 3)).eval()
+
+
+@pytest.mark.parametrize("make", STRANGERS)
+def test_a_convolution_of_another_kind_keeps_its_normalisation(make: Callable[[], nn.Module]) -> None:
+    model = classifier(make())
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        expected = model(images)
+        assert model.merge_layers(images) is None
+        assert isinstance(model.network[1], nn.BatchNorm2d)
+        assert torch.equal(model(images), expected)
+
+
+def test_a_normalisation_of_another_kind_stays() -> None:
+    class Doubling(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    model = classifier(nn.Conv2d(3, 4, 3, padding=1), Doubling(4))
+    assert model.merge_layers(torch.rand(2, 3, 8, 8)) is None
+    assert type(model.network[1]) is Doubling
+
+
+class ReadsItsWeights(nn.Module):
+    """Looks at the weights of its convolution, which no trace of calls shows to matter."""
+
+    def __init__(self, through: str) -> None:
+        super().__init__()
+        self.conv, self.bn, self.through = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), through
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.bn(self.conv(x)).mean((2, 3))
+        if self.through == "attribute":
+            return y * self.conv.weight.abs().mean()
+        return y * sum(p.abs().mean() for p in self._modules["conv"]._parameters.values() if p is not None)
+
+
+@pytest.mark.parametrize("through", ["attribute", "back door"])
+def test_merging_that_would_change_the_answers_is_refused_and_undone(through: str) -> None:
+    network = trained(ReadsItsWeights(through))
+    model = FeedforwardClassifier(network, 4, Preprocessing((8, 8), (0.5,) * 3, (0.2,) * 3)).eval()
+    model.name = "mine"
+    images, before = torch.rand(2, 3, 8, 8), dict(model.named_parameters())
+    with torch.no_grad():
+        expected = model(images)
+        notice = model.merge_layers(images)
+        assert torch.equal(model(images), expected)
+    if through == "back door":
+        assert notice is not None
+        assert notice.startswith("mine: normalisations stay apart from the convolutions before them: its logits would")
+    after = dict(model.named_parameters())
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_a_merged_network_that_fails_is_put_back() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.bn(self.conv(x)).mean((2, 3)) + 0 * self._modules["bn"].__dict__["_buffers"]["running_mean"]
+
+    model = FeedforwardClassifier(trained(Asks()), 4, Preprocessing((8, 8), (0.5,) * 3, (0.2,) * 3)).eval()
+    notice = model.merge_layers(torch.rand(2, 3, 8, 8))
+    assert notice is not None
+    assert "the merged" in notice or "running_mean" in notice
+    assert isinstance(model.network.bn, nn.BatchNorm2d)
 
 
 def test_weights_held_in_bfloat16_are_those_that_autocast_makes() -> None:

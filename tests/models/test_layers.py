@@ -44,7 +44,7 @@ def test_hah_blocks_are_sparse_and_noise_grows() -> None:
     table = layer_diagnostics(model, [(IDS, torch.rand(3, 3, 32, 32))], [0.05, 0.2])
     hah = table[table["block"] == "HaHBlock"]
     assert (hah["active"] <= 0.21).all()
-    quiet, loud = (table[table["sigma"] == sigma]["snr_db"].to_numpy() for sigma in (0.05, 0.2))
+    quiet, loud = (hah[hah["sigma"] == sigma]["snr_db"].to_numpy() for sigma in (0.05, 0.2))
     assert (quiet > loud).all()
 
 

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from pcbench.errors import RunError, UserError
-from pcbench.models.checkpoints import load_feedback, read
+from pcbench.models.checkpoints import read
+from pcbench.models.feedback_weights import load_feedback_weights
 from pcbench.training.batches import Augmentation, split, training_batches
 from pcbench.training.curves import draw_feedback
 from pcbench.training.distributed import Processes
 from pcbench.training.feedback import FeedbackRecipe, FeedbackTraining, save_weights
 from pcbench.training.folder import TrainingFolder
-from pcbench.training.least_squares import accumulate, linear_parts, solve
 from pcbench.training.loop import Progress
 from tests.training.tiny import Pictures, tiny_model
 
@@ -220,18 +220,18 @@ def test_explained_variance_is_one_minus_loss_over_variance() -> None:
 
 def test_weights_are_saved_with_their_history_and_load_again(tmp_path: Path) -> None:
     run = training(workers=0)
-    folder = TrainingFolder(tmp_path / "t", ARGUMENTS)
-    outcome = run.run(folder)
-    written = save_weights(run, outcome, folder, half=False)
+    outcome = run.run(TrainingFolder(tmp_path / "t", ARGUMENTS))
+    path = tmp_path / "t" / "feedback.safetensors"
+    written = save_weights(run.model, run.images, len(run.held_out), "adamw", path, half=False)
     assert written.architecture == "tiny"
-    assert "adamw" in written.recipe
+    assert written.recipe == "pcbench train feedback: backbone seed 0, adamw"
     assert written.data == "pictures: 18 images, 6 held out"
     fresh = tiny_model(seed=9)
-    load_feedback(fresh.network, tmp_path / "t" / "feedback.safetensors", architecture="tiny", configuration="c0ffee")
+    load_feedback_weights(fresh, path)
     for n in range(2):
         loaded, trained = fresh.network.pcoders[n].predictor.parameters(), run.decoders.predictors[n].parameters()
         assert all(torch.equal(a, b) for a, b in zip(loaded, trained, strict=True))
-    assert read(tmp_path / "t" / "feedback.safetensors").metadata == written
+    assert read(path).metadata == written
     files = draw_feedback(outcome.rows, tmp_path / "curves")
     assert files[0].read_bytes().startswith(b"\x89PNG")
 
@@ -262,7 +262,6 @@ def test_bfloat16_trains_float32_parameters() -> None:
         ({"crop_scale": 1.5}, "crop_scale is 1.5"),
         ({"held_out": 1.0}, "held-out share is 1.0"),
         ({"held_out": 0.001}, "24 images are too few to hold out"),
-        ({"batch_size": 19}, "18 training images do not fill a batch of 19"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(change: dict[str, float], message: str) -> None:
@@ -342,50 +341,19 @@ def test_a_crop_of_everything_without_a_mirror_is_a_resize() -> None:
     assert np.array_equal(mirrored.apply(picture, (10, 10), np.random.default_rng(0)), found[:, ::-1])
 
 
-def test_least_squares_recover_a_known_predictor() -> None:
-    make = lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.ConvTranspose2d(4, 3, 3, padding=1))  # noqa: E731
-    true, mine = make(), make()
-    e = torch.randn(6, 4, 8, 8)
-    with torch.no_grad():
-        below = true(e)
-    parts = [linear_parts(mine, 1)]
-    moments = accumulate(parts, [([below, e], list("abcdef"))])[0]
-    ridge, error = solve(moments, moments)
-    assert ridge == 0.0
-    assert error == pytest.approx(0.0, abs=1e-8)
-    torch.testing.assert_close(mine(e), below, rtol=0, atol=1e-4)
+def test_fewer_images_than_a_batch_are_one_batch() -> None:
+    run = training(replace(RECIPE, batch_size=64))
+    assert run.per_epoch == 1
+    run.run()
+    whole = training(replace(RECIPE, batch_size=18))
+    whole.run()
+    assert same(parameters(run), parameters(whole))
 
 
-def test_least_squares_are_where_gradients_end() -> None:
-    solved = training(replace(RECIPE, start="least-squares", epochs=0, augment=False))
-    outcome = solved.run()
-    assert [row["epoch"] for row in outcome.rows] == [0]
-    trained = training(replace(RECIPE, epochs=300, augment=False, batch_size=18, learning_rate=2e-2))
-    other = trained.run()
-    for n in (1, 2):
-        best = float(outcome.best[f"train_loss_{n}"])
-        assert best <= float(other.rows[-1][f"train_loss_{n}"]) * 1.001
-        assert best == pytest.approx(float(other.rows[-1][f"train_loss_{n}"]), rel=0.05)
-
-
-def test_least_squares_go_on_with_epochs_and_resume(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, start="least-squares", epochs=1, learning_rate=1e-4)
-    undisturbed = training(recipe)
-    expected = undisturbed.run()
-
-    def interrupt(at: Progress) -> None:
-        if at.step == 2 and at.epoch == 0 and at.steps == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training(recipe, checkpoint_steps=1).run(TrainingFolder(tmp_path / "t", ARGUMENTS), interrupt)
-    resumed = training(recipe)
-    outcome = resumed.run(TrainingFolder(tmp_path / "t", ARGUMENTS))
-    assert without_speed(outcome.rows) == without_speed(expected.rows)
-    assert [row["epoch"] for row in outcome.rows] == [0, 1]
-
-
-def test_predictors_that_are_not_linear_cannot_be_solved() -> None:
-    relu = "Sequential(Upsample(scale_factor=2), ConvTranspose2d(6, 4, 3, padding=1), ReLU())"
-    with pytest.raises(UserError, match="PCoder 2: its predictor does not end in a plain transposed convolution"):
-        FeedbackTraining(tiny_model(second=relu), Pictures(), replace(RECIPE, start="least-squares"), ALONE)
+def test_a_training_begins_with_the_predictors_that_there_are_when_asked() -> None:
+    model = tiny_model(seed=5)
+    before = {name: tensor.clone() for name, tensor in model.network.pcoders.state_dict().items()}
+    begun = FeedbackTraining(model, Pictures(), RECIPE, ALONE, start=True)
+    assert same(before, begun.model.network.pcoders.state_dict())
+    begun = FeedbackTraining(tiny_model(seed=5), Pictures(), RECIPE, ALONE)
+    assert not same(before, begun.model.network.pcoders.state_dict())

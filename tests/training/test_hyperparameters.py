@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pcbench.errors import UserError
 from pcbench.training.distributed import Processes
 from pcbench.training.folder import Row, TrainingFolder
-from pcbench.training.hyperparameters import Shares, Tuning, TuningRecipe, options_of
+from pcbench.training.hyperparameters import Tuning, TuningRecipe, options_of, project
 from pcbench.training.loop import Progress
 from tests.training.tiny import Pictures, tiny_model
 
@@ -25,29 +25,35 @@ def shown(rows: list[Row]) -> list[str]:
     return [repr(row) for row in rows]
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=4))
-def test_shares_start_where_they_are_asked_to_and_sum_to_one(pairs: list[tuple[float, float]]) -> None:
-    values = [{"feedforward": b, "feedback": (1 - b) * part, "pc": 0.01} for b, part in pairs]
-    shares = Shares(values)
-    found = shares.shares().detach()
-    torch.testing.assert_close(found.sum(1), torch.ones(len(values)))
-    assert bool((found >= 0).all())
-    for value, row in zip(values[:-1], found[:-1], strict=True):
-        assert float(row[0]) == pytest.approx(value["feedforward"], abs=3e-4)
-        assert float(row[1]) == pytest.approx(value["feedback"], abs=3e-4)
-    assert float(found[-1, 1]) == 0.0
+@settings(max_examples=100, deadline=None)
+@given(st.floats(-2, 3), st.floats(-2, 3))
+def test_weights_go_to_the_nearest_that_leave_memory(forward: float, back: float) -> None:
+    found = torch.tensor(forward), torch.tensor(back)
+    project(*found)
+    b, feedback = (float(value) for value in found)
+    assert min(b, feedback) >= 0
+    assert b + feedback <= 1 + 1e-6
+    grid = [(i / 50, j / 50) for i in range(51) for j in range(51 - i)]
+    nearest = min((forward - i) ** 2 + (back - j) ** 2 for i, j in grid)
+    assert (forward - b) ** 2 + (back - feedback) ** 2 <= nearest + 1e-5
 
 
-@pytest.mark.parametrize("raw", [-1e4, -200.0, 0.0, 200.0])
-def test_values_and_gradients_are_finite_everywhere(raw: float) -> None:
-    shares = Shares([{"feedforward": 0.5, "feedback": 0.5, "pc": 0.0}, {"feedforward": 1.0, "feedback": 0.0, "pc": 0}])
-    shares.raw.data[0] = torch.tensor([raw, -raw, raw])
-    found = shares.shares()
-    (found * torch.arange(6.0).view(2, 3)).sum().backward()
-    assert bool(found.isfinite().all())
-    assert shares.raw.grad is not None
-    assert bool(shares.raw.grad.isfinite().all())
+def test_the_last_pcoder_has_no_feedback_to_tune() -> None:
+    run = tuning()
+    last = run.model.network.pcoders[-1]
+    assert not last.feedback.requires_grad
+    assert last.feedforward.requires_grad
+    value = torch.tensor(1.5)
+    project(value, None)
+    assert float(value) == 1.0
+
+
+def test_a_weight_that_starts_at_zero_can_leave_it() -> None:
+    run = tuning(replace(RECIPE, epochs=1, learning_rate=0.1, pc_learning_rate=0.05))
+    run.model.network.hyperparameters = {"feedforward": 0.5, "feedback": 0.0, "pc": 0.0}
+    after = run.run()[-1]
+    assert after["feedback_1"] != 0.0 or after["feedforward_1"] != 0.5
+    assert after["pc_1"] != 0.0
 
 
 def test_tuning_lowers_the_loss_on_its_own_noise() -> None:
@@ -72,13 +78,12 @@ def test_exact_and_truncated_gradients_differ_and_both_are_finite() -> None:
     found = {}
     for gradient in ("exact", "truncated"):
         run = tuning(replace(RECIPE, gradient=gradient))  # type: ignore[arg-type]
-        run.shares.pc.data.fill_(5.0)
+        for values in run.model.network.hyperparameters:
+            values.pc = 5.0
         images = torch.stack([run.views[(0, n)][0] for n in range(4)])
         run._train_step((images, torch.tensor([0, 1, 2, 3]), ["a", "b", "c", "d"]))
-        assert run.shares.raw.grad is not None
-        found[gradient] = run.shares.raw.grad.clone()
+        found[gradient] = torch.stack([torch.as_tensor(parameter.grad) for parameter in run.parameters])
         assert bool(found[gradient].isfinite().all())
-        assert run.model.gradient == "exact"
     assert not torch.equal(found["exact"], found["truncated"])
 
 
@@ -110,14 +115,14 @@ def test_an_interrupted_tuning_ends_as_an_undisturbed_one(tmp_path: Path, stop_a
     assert shown(tuning().run(TrainingFolder(tmp_path / "t", {}))) == shown(expected)
 
 
-def test_the_network_ends_with_plain_numbers_that_load_again() -> None:
+def test_the_network_ends_with_values_that_load_again() -> None:
     run = tuning()
-    run.run()
-    for values, found in zip(run.model.network.hyperparameters, run.shares.values(), strict=True):
-        assert values.values() == pytest.approx(found)
-        assert isinstance(values.feedforward, float)
-    options = dict(options_of(run.shares.values()))
-    assert [float(part) for part in options["pc"].split(",")] == pytest.approx(run.shares.pc.tolist(), rel=1e-5)
+    rows = run.run()
+    assert not any(parameter.requires_grad for parameter in run.model.parameters())
+    values = [row.values() for row in run.model.network.hyperparameters]
+    assert [value["pc"] for value in values] == [rows[-1]["pc_1"], rows[-1]["pc_2"]]
+    options = dict(options_of(values))
+    assert [float(part) for part in options["pc"].split(",")] == pytest.approx([v["pc"] for v in values], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +141,8 @@ def test_values_that_make_no_sense_are_refused(change: dict[str, float], message
 
 def test_only_the_named_pcoders_are_tuned() -> None:
     run = tuning(replace(RECIPE, pcoders=(2,), learning_rate=0.1, pc_learning_rate=0.05))
-    before = run.shares.values()
+    before = [values.values() for values in run.model.network.hyperparameters]
     run.run()
-    after = run.shares.values()
-    assert after[0] == pytest.approx(before[0])
+    after = [values.values() for values in run.model.network.hyperparameters]
+    assert after[0] == before[0]
     assert after[1] != before[1]

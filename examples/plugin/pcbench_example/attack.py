@@ -1,17 +1,34 @@
 """An attack: one step along the sign of the gradient, as far as epsilon allows."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
 
-from pcbench.perturbations.attacks.attack import Attack, Problem
-
-
-def _run(problem: Problem) -> Tensor:
-    images = problem.images.clone().requires_grad_()
-    with torch.enable_grad():
-        loss = torch.nn.functional.cross_entropy(problem.victim(images), problem.labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, images)
-    return (images + problem.epsilon * gradient.sign()).clamp(0, 1).detach()
+from pcbench.perturbations.attacks.attack import Attack, engine
+from pcbench.perturbations.attacks.engine import Ball, Method, State
+from pcbench.perturbations.attacks.victim import Answer, Rows
 
 
-SIGN = Attack("example-sign", "one signed step", "pcbench-example", "single-step", ("linf",), _run, batched=True)
+class SignStep(Method):
+    """Asks about the image, steps, and asks once more. The engine keeps to the ball and to [0, 1]."""
+
+    steps = 2
+
+    def begin(self, rows: Rows, ball: Ball, restarts: Sequence[int], generators: Sequence[torch.Generator]) -> State:
+        """Start at the image."""
+        return {"x": rows.origin.clone()}
+
+    def advance(self, rows: Rows, ball: Ball, state: State, answer: Answer) -> None:
+        """`answer.gradient` points to where the attack succeeds."""
+        assert answer.gradient is not None
+        state["x"] = rows.origin + ball.epsilon * answer.gradient.sign()
+
+
+SIGN = Attack(
+    "example-sign",
+    "one signed step",
+    engine(lambda options: SignStep()),
+    norms=("linf",),
+    losses=("margin", "ce", "dlr"),
+    knowledge="single-step",
+)

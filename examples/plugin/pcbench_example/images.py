@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pcbench.data.dataset import TEST, DataSet
 from pcbench.data.images import ImageSet
-from pcbench.data.registry import DataSource
 
 PALETTE = {"blue": (40, 60, 200), "green": (40, 160, 60), "grey": (128, 128, 128), "red": (200, 50, 40)}
 _EACH = 8
@@ -35,10 +35,12 @@ class Colours(ImageSet):
         return Colours([self.numbers[index] for index in indices])
 
 
-COLOURS = DataSource(
+COLOURS = DataSet(
     description="32 noisy squares of four colours, 32 x 32 pixels",
     label_space="example-colours",
     at_hand=lambda: True,
     needs="",
-    open=Colours,
+    open=lambda part: None if part == TEST else Colours(),  # it has no parts: all is for training, or for evaluation
+    classes=lambda: tuple(PALETTE),
+    side=32,
 )

@@ -1,13 +1,13 @@
 """`pcbench train hyperparameters`: how strongly each term of the dynamics acts, tuned on noisy images."""
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcbench.cli.train._predictive import arguments, predictive_options
+from pcbench.cli.train._predictive import arguments, for_method, predictive_options
 
 if TYPE_CHECKING:
     from pcbench.training.folder import Row
@@ -26,6 +26,7 @@ def _list(kind: Callable[[str], Any], example: str) -> Callable[[click.Context, 
 
 @click.command("hyperparameters")
 @predictive_options
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder; a second start resumes.")
 @click.option(
     "--method",
     type=click.Choice(["gradient", "search"]),
@@ -86,12 +87,7 @@ def command(
     from pcbench.training.start import label_space, predictive
 
     kind = TuningRecipe if method == "gradient" else SearchRecipe
-    known = {field.name for field in fields(kind)}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in given:
-        if name not in known:
-            raise UserError(f"--{name.replace('_', '-')} is not for --method {method}")
-    how: Any = kind(**given)
+    how: Any = kind(**for_method(kind, method, given))
     images = load_training_images(data, label_space(model, weights))
     with processes(device) as group:
         if group.world > 1:

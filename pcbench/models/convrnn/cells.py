@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.convrnn.layers import (
+    Conv2d,
     SameConv2d,
     SeparableConv2d,
     glorot,
@@ -343,7 +344,7 @@ class CORnetRT(Cell):
     def __init__(self, shape: CellShape, kernel: int = 3, groups: int = 32) -> None:
         super().__init__(shape)
         self.require_equal_depth()
-        self.conv = nn.Conv2d(shape.channels, shape.channels, kernel, padding=kernel // 2)
+        self.conv = Conv2d(shape.channels, shape.channels, kernel, padding=kernel // 2)
         self.norm = nn.GroupNorm(_groups(groups, shape.channels), shape.channels)
 
     def forward(self, x: Tensor, state: State, source: Tensor, feedback: Tensor | None) -> tuple[Tensor, State]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 class SameConv2d(nn.Conv2d):
     """A convolution whose output has ceil(size / stride) pixels; what padding is odd goes right and below.
 
-    So 7 x 7 with stride 2 on 224 pixels pads 2 on the left and above, 3 on the right and below.
+    So 7 x 7 with stride 2 on 224 pixels pads 2 on the left and above, 3 on the right and below. The output has the
+    precision of the input: under autocast the product is computed in less, and what gates and states make of it is not.
     """
 
     def __init__(
@@ -25,9 +26,19 @@ class SameConv2d(nn.Conv2d):
         horizontal = same_padding(input.shape[3], kernel, stride)
         if vertical[0] == vertical[1] and horizontal[0] == horizontal[1]:
             padding = (vertical[0], horizontal[0])
-            return F.conv2d(input, self.weight, self.bias, self.stride, padding, groups=self.groups)
-        padded = F.pad(input, (*horizontal, *vertical))
-        return F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+            product = F.conv2d(input, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        else:
+            padded = F.pad(input, (*horizontal, *vertical))
+            product = F.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
+        return product.to(input.dtype)
+
+
+class Conv2d(nn.Conv2d):
+    """torch.nn's convolution, its output in the precision of the input, see SameConv2d."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H', W')."""
+        return super().forward(input).to(input.dtype)
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from pcbench.errors import UserError
 from pcbench.models.base import Preprocessing, TemporalClassifier
 from pcbench.models.convrnn.cells import CellShape, State, cell_class
 from pcbench.models.convrnn.graph import Graph, Node
-from pcbench.models.convrnn.layers import SameConv2d, glorot, small_normal, variance_scaling
+from pcbench.models.convrnn.layers import Conv2d, SameConv2d, glorot, small_normal, variance_scaling
 
 
 class Layer(nn.Module):
@@ -91,7 +91,7 @@ class Layer(nn.Module):
             x = F.max_pool2d(x, self.node.pool, ceil_mode=True)
         if self.node.readout is not None:
             x = x.mean(dim=(2, 3))
-            x = x if self.linear is None else self.linear(x)
+            x = x if self.linear is None else self.linear(x).to(x.dtype)
         return x, state
 
 
@@ -128,6 +128,9 @@ class Moment:
 
 class ConvRNN(TemporalClassifier):
     """A convolutional recurrent network over images in [0, 1].
+
+    States and all that is computed from them are of single precision or better; under autocast, convolutions compute
+    their products in less.
 
     Args:
         graph: nodes, edges, cell.
@@ -216,7 +219,7 @@ def _convolution(node: Node, channels: int, num_classes: int) -> nn.Conv2d:
         made = SameConv2d(channels, out, node.kernel, node.stride)
     else:
         padding = node.kernel // 2 if node.padding == "symmetric" else 0
-        made = nn.Conv2d(channels, out, node.kernel, node.stride, padding)
+        made = Conv2d(channels, out, node.kernel, node.stride, padding)
     (small_normal if node.readout else variance_scaling())(made)
     return made
 

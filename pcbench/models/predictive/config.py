@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
 from pcbench.toml import read_toml
@@ -93,44 +93,47 @@ class PredictiveConfig(_Strict):
         return values
 
 
-@dataclass
+@dataclass(frozen=True)
 class Hyperparameters:
-    """Weights of the terms of one PCoder's update; what feedforward and feedback leave to 1 is memory.
-
-    Each is a number, or a 0-dimensional tensor, which is how they are trained: the network is differentiable with
-    respect to it. Assigning anything else raises UserError. The last PCoder has no feedback; its value is not used.
+    """Weights of the terms of one PCoder's update. The last PCoder has no feedback; its value is not used.
 
     Attributes:
-        feedforward: of the drive from below.
-        feedback: of the prediction from above.
+        feedforward: of the drive from below, in [0, 1].
+        feedback: of the prediction from above, in [0, 1].
         pc: of the error gradient ("alpha").
+
+    Raises:
+        UserError: one is not a number, not finite or out of range.
     """
 
-    feedforward: float | Tensor
-    feedback: float | Tensor
-    pc: float | Tensor
+    feedforward: float
+    feedback: float
+    pc: float
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, Tensor):
-            if value.ndim != 0:
-                raise UserError(f"{name} has shape {tuple(value.shape)}; it must be a number or a 0-dimensional tensor")
-            object.__setattr__(self, name, value)
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UserError(f"{name} is {value!r}; it must be a finite number")
-        if name != "pc" and not 0.0 <= value <= 1.0:
-            raise UserError(f"{name} is {value!r}; it must lie between 0 and 1")
-        object.__setattr__(self, name, float(value))
+    def __post_init__(self) -> None:
+        """Make plain numbers of what was given."""
+        for name, value in vars(self).copy().items():
+            object.__setattr__(self, name, checked_value(name, value))
 
     def values(self) -> dict[str, float]:
-        """As plain numbers."""
-        return {"feedforward": float(self.feedforward), "feedback": float(self.feedback), "pc": float(self.pc)}
+        """As a dictionary."""
+        return dict(vars(self))
+
+
+def checked_value(name: str, value: object) -> float:
+    """The value of a hyperparameter as a plain number. Raises UserError when it cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise UserError(f"{name} is {value!r}; it must be a finite number")
+    number = float(value)
+    if name != "pc" and not 0.0 <= number <= 1.0:
+        raise UserError(f"{name} is {number!r}; it must lie between 0 and 1")
+    return number
 
 
 def check_memory(values: Sequence[Hyperparameters]) -> None:
     """Raise UserError where feedforward + feedback exceed 1: memory, which is the rest, would be negative."""
     for number, value in enumerate(values[:-1], 1):
-        total = float(value.feedforward) + float(value.feedback)
+        total = value.feedforward + value.feedback
         if total > 1 + 1e-6:
             raise UserError(
                 f"PCoder {number}: feedforward + feedback is {total:g}; they must leave memory, so 1 or less"

@@ -17,7 +17,7 @@ from pcbench.errors import UserError, did_you_mean
 Exchange = Callable[[int, Tensor], Tensor]
 """(index of the cut module, its output) -> what the network goes on with."""
 
-_MOVED = {"act1": "bn1"}  # timm has merged activations into normalisation layers since Predify's files were written
+_MOVED = {"act1": "bn1"}  # timm has moved activations into normalisations since Predify's files were written
 
 
 class Holder(nn.Module):
@@ -109,7 +109,7 @@ class _Hook:
 
 
 def find_modules(backbone: nn.Module, paths: Sequence[str]) -> list[str]:
-    """Check paths ("features.3"), and bring old names up to date.
+    """Check paths ("features.3"), and bring old names up to date where the new module does what the old one did.
 
     Raises:
         UserError: there is no such module, or two paths name the same one.
@@ -117,14 +117,21 @@ def find_modules(backbone: nn.Module, paths: Sequence[str]) -> list[str]:
     known = dict(backbone.named_modules(remove_duplicate=False))
     found: list[str] = []
     for path in paths:
-        moved = _MOVED.get(path)
-        name = moved if path not in known and moved in known else path
-        if name is None or name not in known or name == "":
+        moved = _MOVED.get(path, "")
+        name = moved if path not in known and moved in known and _activates(known[moved]) else path
+        if name not in known or name == "":
             raise UserError(f"the backbone has no module {path!r}; {did_you_mean(path, [key for key in known if key])}")
         if known[name] in [known[other] for other in found]:
             raise UserError(f"module {path!r} has two PCoders; each needs a module of its own")
         found.append(name)
     return found
+
+
+def _activates(norm: nn.Module) -> bool:
+    """Whether a normalisation is one of timm's that end in an activation."""
+    return type(norm).__module__ == "timm.layers.norm_act" and not isinstance(
+        getattr(norm, "act", nn.Identity()), nn.Identity
+    )
 
 
 class _Root(Holder):

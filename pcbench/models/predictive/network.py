@@ -8,15 +8,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pcbench.errors import UserError
+from pcbench.models.modes import evaluating
 from pcbench.models.predictive.config import Hyperparameters, PredictiveConfig, Scaling, check_memory
 from pcbench.models.predictive.cut import Cut, Holder, HookedCut, TracedCut, called_twice, find_modules
 from pcbench.models.predictive.expressions import parse_predictor
-from pcbench.models.predictive.pcoder import PCoder, default_predictor, predicted_shape, protect_input, reach
-from pcbench.models.predictive.state import Gradient, State
+from pcbench.models.predictive.pcoder import (
+    LiveHyperparameters,
+    PCoder,
+    Weight,
+    default_predictor,
+    predicted_shape,
+    reach,
+)
+from pcbench.models.predictive.state import Gradient, Precision, State, Terms, state_dtype
 from pcbench.randomness import torch_generator
 
 Observer = Callable[[int, Mapping[str, Tensor], Tensor], None]
 """(index of the PCoder, its terms by name, the new e_n), called at each update; the terms add up to e_n."""
+
+Given = Hyperparameters | LiveHyperparameters | Mapping[str, Any]
+"""One PCoder's hyperparameters, as they may be assigned."""
 
 
 class Step:
@@ -64,6 +75,11 @@ class PredictiveNet(Holder):
     with b, l, a the PCoder's `feedforward`, `feedback`, `pc`, and s_n = 1 (scaling "none") or K_n / sqrt(C_n) ("kc"),
     K_n the number of elements of a prediction. Nothing of a call stays in the module.
 
+    States (representations, predictions, errors, updates) are of single precision or better, and so are the layers that
+    carry a change of a state on to others: the error term can be 1e-5 of a state, and what a layer in bfloat16 makes of
+    so small a change is its own rounding, a thousand times larger. Under autocast, what is computed in less are the
+    products J^T (p - e) of the error gradient, which are then off by the rounding of their own size.
+
     Args:
         backbone: maps (B, C, H, W) to logits (B, classes). Kept, not copied: `pcbench.predify` copies it first.
         config: where to cut and what to predict with.
@@ -104,9 +120,9 @@ class PredictiveNet(Holder):
                 raise UserError(f"PCoder {n + 1} ({table.module}): {error}") from None
             if found != below:
                 raise _misfit(n, below, found)
-            pcoder = PCoder(protect_input(predictor), values, reach(predictor, shapes[n]))
+            pcoder = PCoder(predictor, values, reach(predictor, shapes[n]))
             self.pcoders.append(pcoder.to(device=reference.device, dtype=reference.dtype).train(backbone.training))
-        self.train(backbone.training)
+        self.training = self.pcoders.training = backbone.training  # .train() would wake frozen normalisations
 
     @property
     def paths(self) -> list[str]:
@@ -119,19 +135,20 @@ class PredictiveNet(Holder):
         return isinstance(self._cut, TracedCut)
 
     @property
-    def hyperparameters(self) -> list[Hyperparameters]:
-        """Those of each PCoder; assigning to their attributes, or one or a list of them here, changes the network."""
+    def hyperparameters(self) -> list[LiveHyperparameters]:
+        """Those of each PCoder as numbers; assigning to their attributes, or one or several sets, changes the network.
+
+        Behind them are parameters, see PCoder, which are what an optimiser takes.
+        """
         return [pcoder.hyperparameters for pcoder in self._pcoders()]
 
     @hyperparameters.setter
-    def hyperparameters(self, values: Sequence[Hyperparameters | Mapping[str, Any]] | Hyperparameters) -> None:
-        given = [values] * len(self.pcoders) if isinstance(values, Hyperparameters | Mapping) else list(values)
+    def hyperparameters(self, values: Sequence[Given] | Given) -> None:
+        given = list(values) if isinstance(values, Sequence) else [values] * len(self.pcoders)
         if len(given) != len(self.pcoders):
             raise UserError(f"{len(given)} sets of hyperparameters for {len(self.pcoders)} PCoders")
         try:
-            made = [
-                Hyperparameters(**(vars(value) if isinstance(value, Hyperparameters) else value)) for value in given
-            ]
+            made = [Hyperparameters(**(value if isinstance(value, Mapping) else value.values())) for value in given]
         except TypeError:
             raise UserError("hyperparameters are feedforward, feedback and pc, all three") from None
         check_memory(made)
@@ -173,38 +190,54 @@ class PredictiveNet(Holder):
         if x.ndim != 4 or x.shape[1] != self.config.input_size[0]:
             channels = self.config.input_size[0]
             raise UserError(f"input has shape {tuple(x.shape)}; the network takes (batch, {channels}, height, width)")
-        values = self._cut.first(self, x.clone() if self._clone_input else x)
+        terms = Terms(self._pcoders(), self.scaling, gradient, Precision.around(x))
+        with terms.precision.full():
+            values = self._cut.first(self, x.clone() if self._clone_input else x)
+        if timesteps > 0:  # here, so that it is not part of a timestep that is checkpointed
+            for n in range(len(self._paths)):
+                terms.predict(n)
         state: State | None = None
+        e_0 = x.to(state_dtype(x.dtype))
         for t in range(timesteps + 1):
             if checkpointing and torch.is_grad_enabled():
                 # What the sweep computes from the state before it has to be computed again, so within the sweep.
-                logits, representations = checkpoint(
-                    lambda before: self._sweep(values, before and before.fresh(), observer), state, use_reentrant=False
+                logits, representations, seen = checkpoint(
+                    lambda before: self._sweep(values, terms, before and before.fresh(), observer),
+                    state,
+                    use_reentrant=False,
                 )
             else:
-                logits, representations = self._sweep(values, state, observer)
+                logits, representations, seen = self._sweep(values, terms, state, observer)
             if last is not None and t <= timesteps - last:
                 representations = [e.detach() for e in representations]
-            state = State(self._pcoders(), x, representations, self.scaling, gradient)
+                seen = [e.detach() for e in seen]
+            state = State(terms, e_0, representations, seen)
             yield Step(t, logits, state)
 
     def _sweep(
-        self, values: Sequence[Any], before: State | None, observer: Observer | None = None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """One bottom-up pass: logits and e_n(t), from the state at t - 1 (None at t = 0)."""
+        self, values: Sequence[Any], terms: Terms, before: State | None, observer: Observer | None = None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """One bottom-up pass: logits, e_n(t), and e_n(t) as layers see it; from the state at t - 1 (None at t = 0)."""
         representations: dict[int, Tensor] = {}
+        seen: dict[int, Tensor] = {}
 
         def exchange(n: int, drive: Tensor) -> Tensor:
             if n in representations:
                 raise called_twice(self._paths[n])
-            e = self._initial(n, drive) if before is None else self._updated(n, drive, before, observer)
-            representations[n] = e
-            return e.clone() if self._clone_representations[n] else e
+            if before is None:
+                seen[n] = self._initial(n, drive)
+                representations[n] = seen[n].to(state_dtype(drive.dtype))
+            else:
+                representations[n] = self._updated(n, drive, terms, before, observer)
+                seen[n] = representations[n].to(drive.dtype)
+            return seen[n].clone() if self._clone_representations[n] else seen[n]
 
         if any(self._clone_values):
             values = [v.clone() if clone else v for v, clone in zip(values, self._clone_values, strict=True)]
-        logits = self._cut.rest(self, values, exchange)
-        return logits, [representations[n] for n in range(len(self._paths))]
+        with terms.precision.full():
+            logits = self._cut.rest(self, values, exchange)
+        places = range(len(self._paths))
+        return logits, [representations[n] for n in places], [seen[n] for n in places]
 
     def _initial(self, n: int, drive: Tensor) -> Tensor:
         """e_n(0)."""
@@ -213,42 +246,35 @@ class PredictiveNet(Holder):
         generator = torch_generator("initial state", self.initial_noise, n)
         return torch.randn((1, *drive.shape[1:]), generator=generator).to(drive).expand_as(drive)
 
-    def _updated(self, n: int, drive: Tensor, before: State, observer: Observer | None) -> Tensor:
+    def _updated(self, n: int, drive: Tensor, terms: Terms, before: State, observer: Observer | None) -> Tensor:
         """e_n(t) from ff_n(t) and the state at t - 1.
 
         Computed as e + b (ff - e) + l (p - e) - a s g, which leaves e bit for bit as it is where ff = e and there is
         neither feedback nor error.
         """
-        weights = self._pcoder(n).hyperparameters
+        feedforward, feedback, pc = terms.feedforward[n], terms.feedback[n], terms.pc[n]
         e = before.representations[n]
         drive = drive.to(e.dtype)
-        feedforward = weights.feedforward
         new = torch.lerp(e, drive, feedforward.to(e) if isinstance(feedforward, Tensor) else feedforward)
-        feedback = weights.feedback if n + 1 < len(self._paths) else 0.0
         above = before.prediction(n + 1) if _acts(feedback) else None
         if above is not None:
             new = _add(new, above - e, feedback)
-        ascent, scale = before.gradient(n) if _acts(weights.pc) else (None, 0.0)
+        ascent, scale = before.ascent(n) if _acts(pc) else (None, 0.0)
         if ascent is not None:
-            new = _add(new, ascent, -weights.pc * scale)
+            new = _add(new, ascent, -pc * scale)
         if observer is not None:
             zero = torch.zeros_like(e)
-            terms = {
+            shares = {
                 "feedforward": feedforward * drive,
                 "feedback": zero if above is None else feedback * above,
                 "memory": (1 - feedforward - feedback) * e,
-                "error": zero if ascent is None else -weights.pc * scale * ascent,
+                "error": zero if ascent is None else -pc * scale * ascent,
             }
-            observer(n, terms, new)
+            observer(n, shares, new)
         return new
 
-    def _pcoder(self, n: int) -> PCoder:
-        pcoder = self.pcoders[n]
-        assert isinstance(pcoder, PCoder)
-        return pcoder
-
     def _pcoders(self) -> list[PCoder]:
-        return [self._pcoder(n) for n in range(len(self.pcoders))]
+        return [pcoder for pcoder in self.pcoders if isinstance(pcoder, PCoder)]
 
     def _make_cut(self) -> Cut:
         if not self._trace:
@@ -266,9 +292,8 @@ class PredictiveNet(Holder):
         The input, what the first stage hands over and the representations outlive a sweep; those whose version has
         changed after it are handed out as copies from then on.
         """
-        training = self.backbone.training
         reference = next(self.backbone.parameters(), torch.empty(0))
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), evaluating(self.backbone):
             x = torch.randn(1, *self.config.input_size, generator=torch_generator("probe")).to(reference)
             original = x.clone()
             seen: dict[int, tuple[Tensor, int]] = {}
@@ -279,7 +304,6 @@ class PredictiveNet(Holder):
                 seen[n] = (drive, drive._version)
                 return drive
 
-            self.backbone.eval()
             try:
                 values = self._cut.first(self, x)
                 self._clone_input = x._version > 0
@@ -289,8 +313,6 @@ class PredictiveNet(Holder):
             except RuntimeError as error:
                 shape = list(self.config.input_size)
                 raise UserError(f"the backbone does not take inputs {shape}: {str(error).splitlines()[0]}") from None
-            finally:
-                self.backbone.train(training)
         missing = [path for n, path in enumerate(self._paths) if n not in seen]
         if missing:
             raise UserError(f"module {missing[0]!r} is not called in a pass; choose another for the PCoder")
@@ -314,12 +336,12 @@ class PredictiveNet(Holder):
         self._cut = self._make_cut()
 
 
-def _acts(weight: float | Tensor) -> bool:
+def _acts(weight: Weight) -> bool:
     """Whether a term has to be computed. A tensor is not looked into: that would wait for the device."""
     return isinstance(weight, Tensor) or weight != 0.0
 
 
-def _add(x: Tensor, y: Tensor, weight: float | Tensor) -> Tensor:
+def _add(x: Tensor, y: Tensor, weight: Weight) -> Tensor:
     """The sum x + weight y, in one pass."""
     if isinstance(weight, Tensor):
         return torch.addcmul(x, y.to(x.dtype), weight.to(x))

@@ -1,16 +1,25 @@
 """One PCoder: the predictor of the layer below, and how strongly its representation is updated by what."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pcbench.errors import UserError
-from pcbench.models.predictive.config import Hyperparameters
+from pcbench.models.predictive.config import Hyperparameters, checked_value
 from pcbench.models.predictive.pullback import flatten
 
 _MAX_ELEMENTS = 2**31
 _KEEP_ZERO = (nn.ReLU, nn.ReLU6, nn.Identity, nn.LeakyReLU)  # element by element: reach nothing further
+
+
+TERMS = ("feedforward", "feedback", "pc")
+
+Weight = float | Tensor
+"""Of a term: a number where it is known without asking the device, else the parameter."""
 
 
 class PCoder(nn.Module):
@@ -20,16 +29,151 @@ class PCoder(nn.Module):
         predictor: maps e_n to a prediction of e_(n-1); may be replaced by any module that does.
         C_sqrt: square root of the number of prediction elements that one unit of e_n reaches; a 0-dimensional buffer,
             and what it holds is what scaling "kc" uses.
-        hyperparameters: weights of the terms of the update.
+        feedforward, feedback, pc: weights of the terms of the update: 0-dimensional parameters, which take part in
+            `.to`, `state_dict` and `parameters`. They need no gradient until somebody says so, e.g. with
+            `pcoder.pc.requires_grad_()` for an optimiser. `hyperparameters` reads and sets them as numbers.
     """
 
     C_sqrt: Tensor
+    feedforward: nn.Parameter
+    feedback: nn.Parameter
+    pc: nn.Parameter
 
     def __init__(self, predictor: nn.Module, hyperparameters: Hyperparameters, reach: int) -> None:
         super().__init__()
         self.predictor = predictor
-        self.hyperparameters = hyperparameters
         self.register_buffer("C_sqrt", torch.tensor(math.sqrt(reach), dtype=torch.float32))
+        # What the parameters are known to hold: (the tensor, its version when it was looked at, its value). Looking at
+        # a tensor of a device waits for the device, which the unroll must not; a version is known at once.
+        self._known: dict[str, tuple[Tensor, int, float]] = {}
+        self._off: dict[str, bool] = {}
+        for name, value in hyperparameters.values().items():
+            self.register_parameter(name, nn.Parameter(torch.tensor(value), requires_grad=False))
+            self._keep(name, value)
+
+    @property
+    def hyperparameters(self) -> "LiveHyperparameters":
+        """The weights of the terms as numbers; reading its attributes reads the parameters, assigning sets them."""
+        return LiveHyperparameters(self)
+
+    @hyperparameters.setter
+    def hyperparameters(self, values: Hyperparameters) -> None:
+        for name, value in values.values().items():
+            self.assign(name, value)
+
+    def weight(self, name: str) -> Weight:
+        """How a term is to be weighted now.
+
+        A number while the parameter holds what it was last set to, so that a term of weight 0 need not be computed.
+        The parameter itself where it is trained, was written to by other means or replaced: then every term is
+        computed, whatever it holds. In a compiled network always the parameter, except for 0 as it was last set.
+        """
+        tensor: Tensor = getattr(self, name)
+        if torch.compiler.is_compiling():
+            return 0.0 if self._off[name] and not tensor.requires_grad else tensor
+        if tensor.requires_grad or not self._is_known(name):
+            return tensor
+        return self._known[name][2]
+
+    def value(self, name: str) -> float:
+        """The weight of a term as a number; waits for the device where it is not known."""
+        if not self._is_known(name):
+            self._keep(name, shortest_decimal(getattr(self, name)))
+        return self._known[name][2]
+
+    def assign(self, name: str, value: object) -> None:
+        """Set the weight of a term. Raises UserError for what cannot be one."""
+        number = checked_value(name, value)
+        tensor: Tensor = getattr(self, name)
+        with torch.inference_mode(False), torch.no_grad():
+            if tensor.is_inference():  # made in inference mode, so it cannot be written to elsewhere
+                setattr(self, name, nn.Parameter(tensor.clone().fill_(number), requires_grad=False))
+            else:
+                tensor.fill_(number)
+        self._keep(name, number)
+
+    def _keep(self, name: str, value: float) -> None:
+        tensor: Tensor = getattr(self, name)
+        self._known[name] = tensor, _version(tensor), value
+        self._off[name] = value == 0.0
+
+    def _is_known(self, name: str) -> bool:
+        tensor, version, _ = self._known[name]
+        return tensor is getattr(self, name) and version == _version(tensor) >= 0
+
+    def _values(self) -> dict[str, float]:
+        """The values that are known."""
+        return {name: self._known[name][2] for name in TERMS if self._is_known(name)}
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "PCoder":
+        values = self._values()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        for name, value in values.items():
+            self.assign(name, value)  # in the new precision: 0.3 made double is 0.3, not the nearest float32
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        for name in TERMS:
+            self.value(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": self._values()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "_known": {}})  # type: ignore[no-untyped-call]  # likewise
+        for name in TERMS:
+            value = state["_known"].get(name)
+            self._keep(name, shortest_decimal(getattr(self, name)) if value is None else value)
+
+
+def _version(tensor: Tensor) -> int:
+    """A number that grows with every write to the tensor; -1 for one that has none."""
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def shortest_decimal(tensor: Tensor) -> float:
+    """The number that a 0-dimensional tensor holds, as the shortest decimal that its precision tells apart.
+
+    >>> shortest_decimal(torch.tensor(0.3)), float(torch.tensor(0.3))
+    (0.3, 0.30000001192092896)
+    """
+    value = tensor.item()
+    return float(str(np.float32(value))) if tensor.dtype == torch.float32 else value
+
+
+class LiveHyperparameters:
+    """The hyperparameters of a PCoder as numbers; assigning to an attribute changes the network.
+
+    Attributes:
+        feedforward, feedback, pc: see Hyperparameters. Assigning what cannot be one raises UserError.
+    """
+
+    feedforward: float
+    feedback: float
+    pc: float
+
+    def __init__(self, pcoder: PCoder) -> None:
+        object.__setattr__(self, "_pcoder", pcoder)
+
+    def __getattr__(self, name: str) -> float:
+        if name not in TERMS:
+            raise AttributeError(f"hyperparameters are {', '.join(TERMS)}, not {name!r}")
+        pcoder: PCoder = object.__getattribute__(self, "_pcoder")
+        return pcoder.value(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in TERMS:
+            raise AttributeError(f"hyperparameters are {', '.join(TERMS)}, not {name!r}")
+        pcoder: PCoder = object.__getattribute__(self, "_pcoder")
+        pcoder.assign(name, value)
+
+    def values(self) -> dict[str, float]:
+        """As a dictionary."""
+        return {name: getattr(self, name) for name in TERMS}
+
+    def __repr__(self) -> str:
+        return f"LiveHyperparameters({', '.join(f'{name}={value:g}' for name, value in self.values().items())})"
 
 
 def default_predictor(shape: tuple[int, ...], below: tuple[int, ...]) -> str:
@@ -103,14 +247,3 @@ def reach(predictor: nn.Module, shape: tuple[int, ...]) -> int:
         lit: Tensor = torch.func.functional_call(predictor.eval(), ones, (centre,))
         dark: Tensor = torch.func.functional_call(predictor.eval(), ones, (torch.zeros_like(centre),))
     return max(1, int((lit != dark).sum()))
-
-
-def protect_input(predictor: nn.Module) -> nn.Module:
-    """Make a predictor leave its input alone: a leading in-place activation would overwrite the representation."""
-    for layer in flatten(predictor):
-        if isinstance(layer, nn.Identity):
-            continue
-        if getattr(layer, "inplace", False):
-            setattr(layer, "inplace", False)  # noqa: B010 - torch does not type it
-        break
-    return predictor

@@ -1,9 +1,9 @@
 """A prediction together with its pullback: the product of a vector with the predictor's Jacobian, J^T v.
 
-For the predictors in use (convolutions and upsampling, perhaps a ReLU at the end) the pullback has a closed form that
-needs no autograd graph: p -> p > 0 is the mask of the ReLU, and each linear layer has an adjoint. It is written in
-differentiable functions, so that it can be differentiated itself. Any other module
-goes through autograd, with a graph of its own.
+A predictor is taken layer by layer. Convolutions, upsampling and ReLU have closed forms that need no autograd graph: a
+linear layer its adjoint, a ReLU its mask. They are written in differentiable functions, so that they can be
+differentiated themselves. A layer of any other type goes through autograd with a small graph of its own, and so does a
+subclass of these types, whose forward may do anything, and a predictor with hooks, which may change what layers return.
 """
 
 from collections.abc import Callable
@@ -12,71 +12,63 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcbench.models.predictive.bilinear import Bilinear
 from pcbench.models.predictive.upconvolution import Upconvolution, is_upconvolution
 
 Pullback = Callable[[Tensor], Tensor]
-
-_UPSAMPLE_ADJOINT = {
-    "nearest": torch.ops.aten.upsample_nearest2d_backward,
-    "bilinear": torch.ops.aten.upsample_bilinear2d_backward,
-}
+Predict = Callable[[Tensor], tuple[Tensor, Pullback]]
+"""e, (B, C, H, W) -> the prediction p, and v -> J^T v at e. v has the form of p, J^T v that of e."""
 
 
-def predict(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
-    """The prediction p = predictor(e), and v -> J^T v at e. One call of the predictor.
+def prepared(predictor: nn.Module) -> Predict:
+    """What computes predictions of a predictor, with their pullbacks.
+
+    What follows from the weights alone is computed here, once: use it while the weights stay as they are (and, to be
+    differentiated with respect to them, in the same graph), and prepare anew for the next unroll.
 
     Args:
         predictor: any module that maps (B, C, H, W) to the form of the layer below.
-        e: (B, C, H, W).
     """
     layers = flatten(predictor)
-    if all(_is_linear(layer) for layer in layers[:-1]) and (_is_linear(layers[-1]) or type(layers[-1]) is nn.ReLU):
-        linear = layers[:-1] if type(layers[-1]) is nn.ReLU else layers
-        if len(linear) == 2 and is_upconvolution(*linear) and not _is_watched(predictor):
-            return _upconvolved(linear, e, rectified=linear is not layers)
-        p: Tensor = predictor(e)
-        return p, lambda v: _adjoint(layers, tuple(e.shape), p, v)
-    if not e.is_inference():
-        return _by_autograd(predictor, e, differentiable=torch.is_grad_enabled())
-    with torch.inference_mode(False):  # autograd cannot see inference tensors
-        return _by_autograd(predictor, e.clone(), differentiable=False)
+    if _is_watched(predictor):
+        return lambda e: _by_autograd(predictor, e)
+    parts: list[Predict] = []
+    while layers:
+        if len(layers) > 1 and is_upconvolution(layers[0], layers[1]):
+            parts.append(_upconvolution(layers[0], layers[1]))
+            layers = layers[2:]
+            continue
+        layer, layers = layers[0], layers[1:]
+        if type(layer) is not nn.Identity:
+            parts.append(_prepared_layer(layer, first=not parts))
+    return _chain(parts)
+
+
+def _chain(parts: list[Predict]) -> Predict:
+    """One after the other; the pullbacks the other way round."""
+
+    def both(e: Tensor) -> tuple[Tensor, Pullback]:
+        p, pullbacks = e, []
+        for part in parts:
+            p, pullback = part(p)
+            pullbacks.append(pullback)
+
+        def pulled(v: Tensor) -> Tensor:
+            for pullback in reversed(pullbacks):
+                v = pullback(v)
+            return v
+
+        return p, pulled
+
+    return both
 
 
 def _is_watched(predictor: nn.Module) -> bool:
-    """Whether hooks want to see each of the predictor's layers called."""
-    return any(module._forward_hooks or module._forward_pre_hooks for module in predictor.modules())
-
-
-def _upconvolved(linear: list[nn.Module], e: Tensor, *, rectified: bool) -> tuple[Tensor, Pullback]:
-    """`predict` for upsampling, a convolution and perhaps a ReLU."""
-    upsample, convolution = linear
-    assert isinstance(upsample, nn.Upsample)
-    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
-    both = Upconvolution(upsample, convolution)
-    if not rectified:
-        return both(e), both.adjoint
-    p = F.relu(both(e))
-    return p, lambda v: both.adjoint(torch.ops.aten.threshold_backward(v, p, 0))
-
-
-def _by_autograd(predictor: nn.Module, e: Tensor, *, differentiable: bool) -> tuple[Tensor, Pullback]:
-    """A prediction with its own small graph, which lives as long as the pullback."""
-    # The hooks keep what the graph saves as it is: within a checkpointed timestep it would be dropped, and computing
-    # the pullback there would compute the timestep again.
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_same, _same):
-        x = e if differentiable and e.requires_grad else e.detach().requires_grad_()
-        p: Tensor = predictor(x)
-
-    def pullback(v: Tensor) -> Tensor:
-        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            cotangent = v.clone() if v.is_inference() else v
-            return torch.autograd.grad(p, x, cotangent, retain_graph=True, create_graph=differentiable)[0]
-
-    return (p if differentiable else p.detach()), pullback
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+    """Whether more happens in a call than the classes of the layers say: hooks, or a forward of the layer's own."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in predictor.modules()
+    ) or any("forward" in vars(module) for module in predictor.modules())
 
 
 def flatten(module: nn.Module) -> list[nn.Module]:
@@ -86,86 +78,100 @@ def flatten(module: nn.Module) -> list[nn.Module]:
     return [module]
 
 
-def _is_linear(layer: nn.Module) -> bool:
-    match layer:
-        case nn.ConvTranspose2d():
-            return layer.padding_mode == "zeros"
-        case nn.Conv2d():
-            return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        case nn.Upsample():
-            return layer.mode in _UPSAMPLE_ADJOINT
-        case _:
-            return type(layer) is nn.Identity
+def _prepared_layer(layer: nn.Module, *, first: bool) -> Predict:
+    """One layer; `first` where its input is the representation itself, which must not be overwritten."""
+    kind = type(layer)
+    if kind is nn.ReLU:
+        in_place = bool(getattr(layer, "inplace", False)) and not first
+        return lambda x: _relu(x, in_place)
+    if isinstance(layer, nn.ConvTranspose2d) and kind is nn.ConvTranspose2d and layer.padding_mode == "zeros":
+        return lambda x: (layer(x), lambda v: _transposed_adjoint(layer, v))
+    plain = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    if isinstance(layer, nn.Conv2d) and kind is nn.Conv2d and plain:
+        return lambda x: (layer(x), lambda v, size=tuple(x.shape[2:]): _convolution_adjoint(layer, size, v))
+    if isinstance(layer, nn.Upsample) and kind is nn.Upsample:
+        if layer.mode == "bilinear":
+            bilinear = Bilinear(layer)
+            return lambda x: (bilinear(x), lambda v, size=tuple(x.shape[2:]): bilinear.adjoint(v, size))
+        if layer.mode == "nearest":
+            return lambda x: (layer(x), lambda v, shape=tuple(x.shape): _nearest_adjoint(layer, shape, v))
+    return lambda x: _by_autograd(layer, x)
 
 
-def _adjoint(layers: list[nn.Module], shape: tuple[int, ...], p: Tensor, v: Tensor) -> Tensor:
-    """J^T v for a chain of linear layers, perhaps with a final ReLU whose output was p; shape is that of the input."""
-    linear = layers
-    if type(layers[-1]) is nn.ReLU:
-        v = torch.ops.aten.threshold_backward(v, p, 0)
-        linear = layers[:-1]
-    shapes = [shape]
-    for layer in linear[:-1]:
-        shapes.append(_output_shape(layer, shapes[-1]))
-    for layer, before in zip(reversed(linear), reversed(shapes), strict=True):
-        v = _layer_adjoint(layer, before, v)
-    return v
+def _relu(x: Tensor, in_place: bool) -> tuple[Tensor, Pullback]:
+    p = F.relu(x, inplace=in_place)
+    return p, lambda v: v.masked_fill(p <= 0, 0)
 
 
-def _output_shape(layer: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape (B, C, H, W) of what a linear layer makes of one; in closed form, since it is asked for at every update."""
-    sides = shape[2:]
-    match layer:
-        case nn.ConvTranspose2d() | nn.Conv2d():
-            assert not isinstance(layer.padding, str)
-            reach = [
-                d * (k - 1) - 2 * q for d, k, q in zip(layer.dilation, layer.kernel_size, layer.padding, strict=True)
-            ]
-            if isinstance(layer, nn.ConvTranspose2d):
-                steps = zip(sides, layer.stride, reach, layer.output_padding, strict=True)
-                return (shape[0], layer.out_channels, *((n - 1) * s + r + extra + 1 for n, s, r, extra in steps))
-            windows = zip(sides, layer.stride, reach, strict=True)
-            return (shape[0], layer.out_channels, *((n - r - 1) // s + 1 for n, s, r in windows))
-        case nn.Upsample() if layer.size is not None:
-            size = layer.size
-            return (*shape[:2], *(size if isinstance(size, tuple) else (size, size)))
-        case nn.Upsample():
-            factor = layer.scale_factor
-            assert factor is not None
-            factors = factor if isinstance(factor, tuple) else (factor, factor)
-            return (*shape[:2], *(int(n * f) for n, f in zip(sides, factors, strict=True)))
-        case _:
-            return shape
+def _upconvolution(upsample: nn.Module, convolution: nn.Module) -> Predict:
+    assert isinstance(upsample, nn.Upsample)
+    assert isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d)
+    both = Upconvolution(upsample, convolution)
+    return lambda x: (both(x), both.adjoint)
 
 
-def _layer_adjoint(layer: nn.Module, shape: tuple[int, ...], v: Tensor) -> Tensor:
-    """The adjoint of one linear layer; shape is that of its input."""
-    match layer:
-        case nn.ConvTranspose2d():
-            assert not isinstance(layer.padding, str)
-            return F.conv2d(v, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        case nn.Conv2d():
-            assert not isinstance(layer.padding, str)
-            size = [
-                n - ((m - 1) * s - 2 * q + d * (k - 1) + 1)
-                for n, m, s, q, d, k in zip(
-                    shape[2:], v.shape[2:], layer.stride, layer.padding, layer.dilation, layer.kernel_size, strict=True
-                )
-            ]
-            return F.conv_transpose2d(
-                v, layer.weight, None, layer.stride, layer.padding, size, layer.groups, layer.dilation
-            )
-        case nn.Upsample() if torch.compiler.is_compiling():  # the operator below does not take symbolic sizes
-            traced: Tensor = torch.func.vjp(layer, v.new_zeros(shape))[1](v)[0]
-            return traced
-        case nn.Upsample():
-            scales: tuple[float | None, ...] = (None, None)
-            if layer.scale_factor is not None and not layer.recompute_scale_factor:
-                factor = layer.scale_factor
-                scales = factor if isinstance(factor, tuple) else (factor, factor)
-            corners = [bool(layer.align_corners)] if layer.mode == "bilinear" else []
-            adjoint = _UPSAMPLE_ADJOINT[layer.mode]
-            product: Tensor = adjoint(v, list(v.shape[2:]), list(shape), *corners, *scales)
-            return product
-        case _:
-            return v
+def _transposed_adjoint(layer: nn.ConvTranspose2d, v: Tensor) -> Tensor:
+    assert not isinstance(layer.padding, str)
+    return F.conv2d(v, layer.weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _convolution_adjoint(layer: nn.Conv2d, size: tuple[int, ...], v: Tensor) -> Tensor:
+    assert not isinstance(layer.padding, str)
+    extra = [
+        n - ((m - 1) * s - 2 * q + d * (k - 1) + 1)
+        for n, m, s, q, d, k in zip(
+            size, v.shape[2:], layer.stride, layer.padding, layer.dilation, layer.kernel_size, strict=True
+        )
+    ]
+    return F.conv_transpose2d(v, layer.weight, None, layer.stride, layer.padding, extra, layer.groups, layer.dilation)
+
+
+def _nearest_adjoint(layer: nn.Upsample, shape: tuple[int, ...], v: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # the operator below does not take symbolic sizes
+        traced: Tensor = torch.func.vjp(layer, v.new_zeros(shape))[1](v)[0]
+        return traced
+    scales: tuple[float | None, ...] = (None, None)
+    if layer.scale_factor is not None and not layer.recompute_scale_factor:
+        factor = layer.scale_factor
+        scales = factor if isinstance(factor, tuple) else (factor, factor)
+    product: Tensor = torch.ops.aten.upsample_nearest2d_backward(v, list(v.shape[2:]), list(shape), *scales)
+    return product
+
+
+def _by_autograd(module: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
+    """A prediction with its own small graph, which lives as long as the pullback."""
+    if not e.is_inference():
+        return _graph(module, e, differentiable=torch.is_grad_enabled())
+    with torch.inference_mode(False):  # autograd cannot see inference tensors
+        return _graph(module, e.clone(), differentiable=False)
+
+
+def _graph(module: nn.Module, e: Tensor, *, differentiable: bool) -> tuple[Tensor, Pullback]:
+    # The hooks keep what the graph saves as it is: within a checkpointed timestep it would be dropped, and computing
+    # the pullback there would compute the timestep again.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_same, _same):
+        x = e if differentiable and e.requires_grad else e.detach().requires_grad_()
+        p: Tensor = _call(module, x.clone())  # a copy, because the module may overwrite it
+
+    def pullback(v: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
+            cotangent = (v.clone() if v.is_inference() else v).to(p.dtype)
+            if not p.requires_grad:  # it does not depend on anything
+                return torch.zeros_like(x)
+            return torch.autograd.grad(
+                p, x, cotangent, retain_graph=True, create_graph=differentiable, materialize_grads=True
+            )[0]
+
+    return (p if differentiable else p.detach()), pullback
+
+
+def _call(module: nn.Module, x: Tensor) -> Tensor:
+    """module(x), also where the module was made in inference mode, whose tensors autograd refuses."""
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    copies = {name: tensor.clone() for name, tensor in tensors.items() if tensor.is_inference()}
+    out: Tensor = torch.func.functional_call(module, copies, (x,)) if copies else module(x)
+    return out
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

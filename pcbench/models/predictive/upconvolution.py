@@ -9,7 +9,9 @@ convolution sees zeros beyond it, the weights differ; the difference is added to
 
 import math
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,6 +29,8 @@ def is_upconvolution(upsample: nn.Module, convolution: nn.Module) -> bool:
     if isinstance(factor, tuple) or factor is None or factor != int(factor) or factor < 2:
         return False
     if not isinstance(convolution, nn.Conv2d | nn.ConvTranspose2d) or convolution.padding_mode != "zeros":
+        return False
+    if type(convolution) not in (nn.Conv2d, nn.ConvTranspose2d):  # another type may convolve by other weights
         return False
     shape = (convolution.kernel_size, convolution.stride, convolution.padding, convolution.dilation)
     if shape != ((3, 3), (1, 1), (1, 1), (1, 1)) or convolution.groups != 1:
@@ -50,15 +54,19 @@ class Upconvolution:
         weight = convolution.weight.to(torch.promote_types(convolution.weight.dtype, torch.float32))
         if isinstance(convolution, nn.ConvTranspose2d):  # with stride 1 a convolution by the mirrored kernel
             weight = weight.transpose(0, 1).flip(2, 3)
-        channels = convolution.out_channels * s * s
-        inside, *edges = (matrix.to(weight) for matrix in _interpolation(s))
+        # Not waited for: what is copied from is read before `to` returns, since it is in ordinary memory.
+        tables = [torch.tensor(rows, dtype=torch.float64) for rows in _interpolation(s)]
+        inside, *edges = (table.to(weight.device, weight.dtype, non_blocking=True) for table in tables)
         with torch.autocast(weight.device.type, enabled=False):  # channels of the small grid: (row, column, channel)
-            self._kernel = _combine("oiab,ram,sbn->rsoimn", weight, inside, inside).reshape(channels, -1, 3, 3)
-            self._rows = [_combine("oiab,ra,sbn->rsoni", weight, e, inside).reshape(channels, -1) for e in edges]
-            self._columns = [_combine("oiab,ram,sb->rsomi", weight, inside, e).reshape(channels, -1) for e in edges]
-            self._corners = [
-                [_combine("oiab,ra,sb->rsoi", weight, e, f).reshape(channels, -1) for f in edges] for e in edges
-            ]
+
+            def combined(equation: str, one: Tensor, two: Tensor) -> Tensor:
+                product: Tensor = torch.einsum(equation, weight, one, two)
+                return product.flatten(0, 2).to(convolution.weight.dtype)
+
+            self._kernel = combined("oiab,ram,sbn->rsoimn", inside, inside)
+            self._rows = [combined("oiab,ra,sbn->rsoni", e, inside).flatten(1) for e in edges]
+            self._columns = [combined("oiab,ram,sb->rsomi", inside, e).flatten(1) for e in edges]
+            self._corners = [[combined("oiab,ra,sb->rsoi", e, f) for f in edges] for e in edges]
         self._bias = None if convolution.bias is None else convolution.bias.repeat(s * s)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -101,13 +109,8 @@ def _mirrored(weight: Tensor) -> Tensor:
     return weight.reshape(outputs, 3, -1).flip(1).permute(2, 1, 0).reshape(-1, 3 * outputs)
 
 
-def _combine(equation: str, *factors: Tensor) -> Tensor:
-    product: Tensor = torch.einsum(equation, *factors)
-    return product
-
-
 @lru_cache
-def _interpolation(s: int) -> tuple[Tensor, Tensor, Tensor]:
+def _interpolation(s: int) -> tuple[list[Any], list[Any], list[Any]]:
     """What the upsampled values under a 3-tap kernel are made of, in one dimension.
 
     Returns:
@@ -115,18 +118,18 @@ def _interpolation(s: int) -> tuple[Tensor, Tensor, Tensor]:
         (s, 3) twice: the same for the first and the last unit of a row, as what has to be added to zeros beyond the
         edge: the edge repeated for the upsampling, less what lies under a tap beyond the upsampled row.
 
-    >>> _interpolation(2)[0][0, 1].tolist()
+    >>> _interpolation(2)[0][0][1]
     [0.25, 0.75, 0.0]
     """
-    table = torch.zeros(s + 2, 3, dtype=torch.float64)
+    table = np.zeros((s + 2, 3))
     for row in range(s + 2):  # the upsampled position row - 1, seen from the unit at 0
         position = (row - 1 + 0.5) / s - 0.5
         left = math.floor(position)
         table[row, left + 1] = 1 - (position - left)
         if position > left:
             table[row, left + 2] = position - left
-    inside = torch.stack([table[r : r + 3] for r in range(s)])
-    first, last = inside[:, :, 0].clone(), inside[:, :, 2].clone()
+    inside = np.stack([table[r : r + 3] for r in range(s)])
+    first, last = inside[:, :, 0].copy(), inside[:, :, 2].copy()
     first[0, 0] -= 1
     last[-1, -1] -= 1
-    return inside, first, last
+    return inside.tolist(), first.tolist(), last.tolist()

@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor
 
 from pcbench.errors import UserError
+from pcbench.extras import require
 from pcbench.perturbations.attacks.attack import Attack, Options
 from pcbench.perturbations.attacks.engine import Plan
 from pcbench.perturbations.attacks.libraries import (
     LIBRARIES,
     Classifier,
     accepted,
-    library,
     no_such,
     norms_of,
     one_by_one,
@@ -24,7 +24,7 @@ _OURS = ("model", "inputs", "labels", "eps", "norm", "distance", "targeted", "ca
 
 def find(name: str) -> Attack:
     """The attack of a function of adv-lib. Raises UserError."""
-    package = library("adv_lib.attacks", "attacks", "adv-lib")
+    package = require("adv_lib.attacks", None, "an attack of adv-lib", "adv-lib")
     known = [each for each, made in vars(package).items() if inspect.isfunction(made)]
     if name not in known:
         raise no_such("adv-lib", name, known)

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from pcbench.extras import require
 from pcbench.perturbations.attacks.attack import Attack, Knowledge, Options
 from pcbench.perturbations.attacks.engine import Plan
 from pcbench.perturbations.attacks.libraries import (
     LIBRARIES,
     Classifier,
     accepted,
-    library,
     no_such,
     norms_of,
     one_by_one,
@@ -33,8 +33,8 @@ _KNOWLEDGE: dict[str, Knowledge] = {
 
 def find(name: str) -> Attack:
     """The attack of a class of Foolbox. Raises UserError."""
-    package = library("foolbox.attacks", "attacks", "foolbox")
-    foolbox = library("foolbox", "attacks", "foolbox")
+    package = require("foolbox.attacks", "attacks", "an attack of foolbox", "foolbox")
+    foolbox = require("foolbox", "attacks", "an attack of foolbox", "foolbox")
     known = [each for each, made in vars(package).items() if isinstance(made, type) and not inspect.isabstract(made)]
     if name not in known:
         raise no_such("foolbox", name, known)

@@ -6,8 +6,6 @@ key while they run; what they return is moved into the ball, and judged here.
 
 import inspect
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -93,17 +91,6 @@ def one_by_one(craft: Craft) -> Callable[[Plan, Options], Found]:
         return found
 
     return run
-
-
-def library(module: str, extra: str, package: str) -> ModuleType:
-    """An optional package. Raises UserError, naming what to install."""
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        missing = "it" if error.name is None or module.startswith(error.name) else f"it, with {error.name},"
-        raise UserError(
-            f"attacks of {package} need {missing} installed: pip install 'pcbench[{extra}]', or pip install {package}"
-        ) from None
 
 
 def options_of(function: Callable[..., object], without: tuple[str, ...]) -> dict[str, Option]:

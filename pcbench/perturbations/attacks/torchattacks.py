@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from pcbench.errors import UserError
+from pcbench.extras import require
 from pcbench.perturbations.attacks.attack import Attack, Options
 from pcbench.perturbations.attacks.engine import Plan
 from pcbench.perturbations.attacks.libraries import (
     LIBRARIES,
     Classifier,
     accepted,
-    library,
     no_such,
     norms_of,
     one_by_one,
@@ -30,7 +30,7 @@ _NORMS = {"linf": "Linf", "l2": "L2"}
 
 def find(name: str) -> Attack:
     """The attack of a class of torchattacks. Raises UserError."""
-    package = library("torchattacks", "attacks", "torchattacks")
+    package = require("torchattacks", "attacks", "an attack of torchattacks", "torchattacks")
     known = [each for each in package.__all__ if inspectable(getattr(package, each, None))]
     if name not in known:
         raise no_such("torchattacks", name, known)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pcbench.errors import UserError, did_you_mean
+from pcbench.extras import require
 from pcbench.perturbations.corruptions.constants import CONSTANTS, NAMES, SEVERITIES, Variant
 from pcbench.perturbations.corruptions.jpeg import DISK_QUALITY, jpeg_batch
 from pcbench.perturbations.corruptions.own import CORRUPTIONS
@@ -43,8 +44,7 @@ def corrupt(
             and whose elastic_transform and frost are not those of ImageNet-C.
         variant: the severity constants: "imagenet-c", "cifar-c", or "auto": for the native backend "cifar-c" at
             32 x 32 pixels, else "imagenet-c".
-        frost_textures: how many photographs the native frost draws from: 5, as the code that made ImageNet-C, or all 6
-            that the package `imagecorruptions` ships.
+        frost_textures: how many photographs the native frost draws from: 5, as the code that made ImageNet-C, or all 6.
 
     Returns:
         The form, shape and device of `images`. Image i depends on (seed, ids[i], name, severity) and its own pixels
@@ -111,7 +111,7 @@ def corrupt_severities(
     names = [str(i) for i in (range(len(images)) if ids is None else ids)]
     if len(names) != len(images):
         raise UserError(f"{len(images)} images need {len(images)} ids, not {len(names)}")
-    check_frost(name, backend, frost_textures)
+    check_means(backend, frost_textures)
 
     tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
     wanted = [int(severity) for severity in severities]
@@ -144,16 +144,14 @@ def resolve_variant(variant: str, height: int, width: int) -> Variant:
     return "cifar-c" if variant == "cifar-c" else "imagenet-c"
 
 
-def check_frost(name: str, backend: str, textures: object) -> None:
-    """Raises UserError: no such number of frost textures, not with this backend, or one's file is missing."""
+def check_means(backend: str, textures: object) -> None:
+    """Raises UserError: no such number of frost textures, not with this backend, or the backend is not installed."""
     if isinstance(textures, bool) or textures not in (5, 6):
         raise UserError(f"frost has 5 textures, as in ImageNet-C, or 6, not {textures!r}")
     if textures == 6 and backend == "reference":
         raise UserError("the reference backend chooses frost's textures by itself; for 6 of them use backend native")
-    if name == "frost" and backend == "native":
-        from pcbench.perturbations.corruptions.weather import check_texture_files
-
-        check_texture_files(6 if textures == 6 else 5)
+    if backend == "reference":
+        require("imagecorruptions", "reference")
 
 
 def _check_choice(what: str, value: str, known: Sequence[str]) -> None:

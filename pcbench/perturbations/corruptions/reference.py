@@ -7,13 +7,12 @@ another thread that draws from NumPy's global generator at the same time would s
 
 import threading
 
-import imagecorruptions
 import numpy as np
 import numpy.typing as npt
 
+from pcbench.extras import require
 from pcbench.randomness import key
 
-_OWN_GENERATOR = {"impulse_noise", "glass_blur"}  # these ignore np.random.seed and take a seed instead
 _lock = threading.Lock()
 
 
@@ -32,15 +31,17 @@ def corrupt_reference(
     Returns:
         (B, H, W, 3) uint8.
     """
+    package = require("imagecorruptions", "reference")
     out = np.empty_like(images)
     for i, (image, image_id) in enumerate(zip(images, ids, strict=True)):
-        stream = key(seed, image_id, name, severity) % 2**32
-        arguments = {"seed": stream} if name in _OWN_GENERATOR else {}
+        stream = key(seed, image_id, name, severity)
+        # These two ignore np.random.seed and take a seed instead; that of glass blur may have 32 bits.
+        arguments = {"impulse_noise": {"seed": stream}, "glass_blur": {"seed": stream % 2**32}}.get(name, {})
         with _lock:
             state = np.random.get_state()  # noqa: NPY002 - the package draws from this generator and no other
             try:
-                np.random.seed(stream)  # noqa: NPY002
-                out[i] = imagecorruptions.corrupt(image, severity=severity, corruption_name=name, **arguments)
+                np.random.seed([stream % 2**32, stream >> 32])  # noqa: NPY002
+                out[i] = package.corrupt(image, severity=severity, corruption_name=name, **arguments)
             finally:
                 np.random.set_state(state)  # noqa: NPY002
     return out

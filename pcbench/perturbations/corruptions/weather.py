@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from pcbench.errors import UserError
 from pcbench.perturbations.corruptions.blur import motion
 from pcbench.perturbations.corruptions.constants import Constants
 from pcbench.perturbations.corruptions.draws import Draws
@@ -156,18 +155,8 @@ def frost_texture(which: int, height: int, width: int) -> Tensor:
     return planes[0].permute(1, 2, 0).to(torch.uint8).contiguous()
 
 
-def check_texture_files(count: int) -> None:
-    """Raises UserError: the file of one of the first `count` textures is not there."""
-    for which in range(count):
-        if not _texture_file(which).is_file():
-            raise UserError(
-                f"the installed package imagecorruptions lacks its texture frost/{TEXTURES[which]}; "
-                "install it again: pip install --force-reinstall imagecorruptions-imaug"
-            )
-
-
 def _texture_file(which: int) -> Traversable:
-    return files("imagecorruptions") / "frost" / TEXTURES[which]
+    return files(__package__) / "frost" / TEXTURES[which]
 
 
 def snow(pictures: Pictures, constants: Constants, draws: Draws) -> Tensor:

@@ -165,6 +165,19 @@ def test_timm_s_former_name_of_the_stem_activation_still_works():
     assert [e.shape[1] for e in step.representations] == [32, 16, 24, 40, 80, 112, 192, 320]
 
 
+def test_a_former_name_is_not_taken_for_a_module_that_does_something_else():
+    import timm
+    import torchvision
+
+    backbone = torchvision.models.resnet18(num_classes=5).eval()
+    with pytest.raises(UserError, match="the backbone has no module 'act1'"):  # its bn1 comes before the ReLU
+        pcbench.predify(backbone, {"input_size": [3, 64, 64], "pcoders": [{"module": "act1"}]})
+    backbone = timm.create_model("efficientnet_b0").eval()
+    backbone.bn1.act = torch.nn.Identity()
+    with pytest.raises(UserError, match="the backbone has no module 'act1'"):
+        pcbench.predify(backbone, {"input_size": [3, 64, 64], "pcoders": [{"module": "act1"}]})
+
+
 HOSTILE = [
     "__import__('os').system('true')",
     "().__class__.__bases__[0].__subclasses__()",

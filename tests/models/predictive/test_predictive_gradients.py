@@ -50,10 +50,8 @@ def test_gradients_of_predictors_and_hyperparameters_agree_with_finite_differenc
     def loss(w: Tensor, b: Tensor, feedback: Tensor, a: Tensor) -> Tensor:
         weight.data = w.detach()
         name = next(name for name, parameter in net.named_parameters() if parameter is weight)
-        net.hyperparameters[1].feedforward = b
-        net.hyperparameters[1].feedback = feedback
-        net.hyperparameters[1].pc = a
-        return (torch.func.functional_call(net, {name: w}, (x, 3)) * weights).sum()
+        values = {"pcoders.1.feedforward": b, "pcoders.1.feedback": feedback, "pcoders.1.pc": a}
+        return (torch.func.functional_call(net, {name: w, **values}, (x, 3)) * weights).sum()
 
     inputs = [weight.detach().clone().requires_grad_(True), *[t.requires_grad_(True) for t in tensors]]
     assert torch.autograd.gradcheck(loss, inputs, eps=1e-6, atol=1e-6, fast_mode=True)

@@ -173,7 +173,7 @@ def test_feedforward_models_answer_the_same_at_every_timestep():
     for name in ("timm:test_resnet", "torchvision:squeezenet1_0"):
         model = load_model(name, "random")
         with torch.inference_mode():
-            logits = model(torch.rand(1, 3, 64, 64), timesteps=2)
+            logits = model(torch.rand(1, *model.input_size), timesteps=2)
         assert logits.shape == (3, 1, 1000)
         assert torch.equal(logits[0], logits[2])
 

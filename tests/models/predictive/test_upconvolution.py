@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pcbench.models.predictive.pullback import predict
+from pcbench.models.predictive.pullback import prepared
 from pcbench.models.predictive.upconvolution import Upconvolution, is_upconvolution
 
 
@@ -36,7 +36,7 @@ def test_gradients_reach_input_and_weights() -> None:
     x = torch.randn(1, 20, 3, 2, dtype=torch.float64, requires_grad=True)
 
     def cubic(x: Tensor, *_: Tensor) -> Tensor:
-        p, pullback = predict(both, x)
+        p, pullback = prepared(both)(x)
         return pullback(p**2).square().sum()
 
     assert torch.autograd.gradcheck(cubic, (x, *both.parameters()))
@@ -48,7 +48,7 @@ def test_a_hook_on_a_layer_is_still_told_about_its_calls() -> None:
     seen: list[tuple[int, ...]] = []
     both[1].register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
     expected = both(x)
-    torch.testing.assert_close(predict(both, x)[0], expected)
+    torch.testing.assert_close(prepared(both)(x)[0], expected)
     assert seen == [(1, 1, 6, 6)] * 2
 
 

@@ -54,7 +54,7 @@ def test_mean_rmse_of_fog_is_that_of_the_reference(photographs, severity):
 
 @pytest.fixture(scope="module")
 def textures():
-    folder = files("imagecorruptions") / "frost"
+    folder = files("imagecorruptions") / "frost"  # those of the package: ours are the same files
     return [cv2.imread(str(folder / name))[..., ::-1] for name in TEXTURES]
 
 
