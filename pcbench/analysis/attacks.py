@@ -88,7 +88,7 @@ def attack_records(records: pd.DataFrame) -> pd.DataFrame:
         rows[column] = rows[column].fillna("").astype(str) if column in rows else ""
     rows["options"] = rows["options"].fillna("").astype(str) if "options" in rows else ""
     cells = rows.drop_duplicates("cell").set_index("cell")
-    labels = {cell: attack_label(row) for cell, row in zip(cells.index, cells.to_dict("records"), strict=True)}
+    labels = {cell: attack_label(dict(row)) for cell, row in cells.iterrows()}
     rows["label"] = rows["cell"].map(labels).astype(str)
     rows["at"] = pd.to_numeric(rows["at"]).astype(int) if "at" in rows and len(rows) else 0
     rows["aimed"] = rows["at"].where(rows["readout"] == "timestep", -1)
@@ -101,7 +101,7 @@ def attack_records(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_attack(rows: pd.DataFrame) -> str | None:
-    """The label that a suite is about: the white-box attack, no evidence, with the most conditions; the first of equals.
+    """The label that a suite is about: the white-box attack, no evidence, with the most conditions.
 
     Args:
         rows: see `attack_records`.

@@ -1,8 +1,8 @@
 """Can one believe an attack's robust accuracies? Checks over the records, each with a figure and a verdict.
 
 The checks are those of the adaptive-attack literature and of AutoAttack's flags, and one that does not argue but tries:
-an independent strong attack on what is left. They cannot prove that an attack was strong. Comparisons of two attacks are
-paired by image. What a condition was is read from the typed columns, see `pcbench.analysis.attacks`.
+an independent strong attack on what is left. They cannot prove that an attack was strong. Comparisons of two attacks
+are paired by image. What a condition was is read from the typed columns, see `pcbench.analysis.attacks`.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,11 +43,11 @@ _ADVICE = {
     "zero gradient": f"gradient attacks see nothing here: {_BLIND}",
     "optimises": f"do gradients pass through the inner optimisation? If not, {_BLIND}",
     "quantised input": f"the network rounds its input, so that gradients are not of what it computes: {_BLIND}",
-    "exact gradient": f"gradient attacks overrate it (states are detached, or it jumps, as thresholds do): {_BLIND}, or "
-    "declare a smooth stand-in",
-    "losses agree": "the cross-entropy hides what the margin shows (saturated or smoothed logits): attack the margin or "
-    "the difference-of-logits ratio",
-    "strong attack": "the figure is the lower one, the strong attack included; judge the network by it, or by autoattack",
+    "exact gradient": "gradient attacks overrate it (states are detached, or it jumps, as thresholds do): declare a "
+    f"smooth stand-in, or {_BLIND}",
+    "losses agree": "the cross-entropy hides what the margin shows (saturated or smoothed logits): attack the margin "
+    "or the difference-of-logits ratio",
+    "strong attack": "the figure is the lower one, the strong attack included; judge it by that, or by autoattack",
     "converged": _SEARCH,
     "both losses": "attack both losses, and report the worst case over attacks",
     "curves are flat": _SEARCH,
@@ -61,7 +61,7 @@ _ADVICE = {
     "beats other timesteps": "report the worst case over attacked timesteps; is a state detached on the way?",
     "white-box beats transfer": "gradients mislead: report the worst case, transfer included",
     "beats random noise": "the attack is weaker than chance: its accuracies say nothing",
-    "other gradients and objectives": "the exact gradient of the last answer is not the strongest: attack with this one",
+    "other gradients and objectives": "the exact gradient of the last answer is not the strongest: attack with this",
 }
 
 
@@ -497,7 +497,7 @@ def _noise(cells: _Cells, noise: pd.DataFrame) -> Check:
 
 
 def _other_gradients(cells: _Cells, probes: pd.DataFrame) -> Check:
-    """Other gradients and objectives on the same readout and ball: which is strongest, and does it beat the exact one?"""
+    """Other gradients and objectives on the same readout and ball: does one beat the exact one of the last answer?"""
     name = "other gradients and objectives"
     question = "images that another gradient or objective breaks and the main attack does not (net)"
     found = []

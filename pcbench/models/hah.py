@@ -46,8 +46,8 @@ class FractionalThreshold(Jump):
     """Keeps, in each channel of each image, the values above the quantile 1 - `keep`; the others become 0.
 
     The threshold is the k-th smallest of the H W values, k = floor((1 - keep) H W), and only what is strictly larger
-    survives, unchanged. Gradients flow through the survivors alone. The smooth stand-in is a sigmoid((a - threshold) / w),
-    w a quarter of the mean of the channel's |a|: gradients then reach what the threshold just kept out.
+    survives, unchanged. Gradients flow through the survivors alone. The smooth stand-in is a sigmoid((a - threshold) /
+    w), w a quarter of the mean of the channel's |a|: gradients then reach what the threshold just kept out.
     """
 
     def __init__(self, keep: float = 0.2) -> None:

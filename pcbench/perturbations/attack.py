@@ -38,8 +38,8 @@ class AttackTable(Table):
         epsilons: radii, numbers or fractions such as "8/255".
         at: whose answer is attacked: timesteps, "T", "T/2", "all" (each timestep), "mean" (of the probabilities over
             t = 0..T), "worst" (the weakest timestep of each image) or "sum" (all timesteps jointly).
-        judged: "aimed": at the attacked readout alone, so that an image is done when it is fooled; "everywhere": at other
-            timesteps too, so that every image goes all the way.
+        judged: "aimed": at the attacked readout alone, so that an image is done when it is fooled; "everywhere": at
+            other timesteps too, so that every image goes all the way.
         role: what the condition is for: "attack" is what the robust accuracies are made of; the others are evidence:
             "strong" (an independent attack on the same ball), "converged" (the same with more steps or starts), "large"
             (a radius that leaves nothing), "weaker" (one that an attack must beat), "comparison" (another gradient).
@@ -47,9 +47,9 @@ class AttackTable(Table):
         norm: where the attack has several; else its own.
         loss: that is climbed, where the attack has several; else its own.
         objective: what is differentiated, see `Aim`.
-        gradient: "exact", "truncated", "smoothed" or "last-K" (through the last K timesteps alone); by default the run's.
-            A comparison with the run's own gradient: in a run with --attack-gradient truncated, "truncated" becomes
-            "exact".
+        gradient: "exact", "truncated", "smoothed" or "last-K" (through the last K timesteps alone); by default the
+            run's. A comparison with the run's own gradient: in a run with --attack-gradient truncated, "truncated"
+            becomes "exact".
         options: of the attack.
         target_offset: aim at class (label + offset) mod classes.
         target: aim at this class.
@@ -81,8 +81,8 @@ class AttackTable(Table):
 class AttackImages(Perturbation):
     """Adversarial examples of one attack at one epsilon, for one readout.
 
-    The condition's params, besides the table's: "readout" and "at" (settled: "timestep" and t, or "mean", "worst", "sum"
-    and T), "knowledge" (of the attacker: "white-box", "single-step", "gradient-free", "hard-label", or "transfer"),
+    The condition's params, besides the table's: "readout" and "at" (settled: "timestep" and t, or "mean", "worst",
+    "sum" and T), "knowledge" (of the attacker: "white-box", "single-step", "gradient-free", "hard-label", "transfer"),
     "source_weights" ("" without a source).
 
     Only images that are classified correctly by the attacked readout are attacked, others pass unchanged. Columns:
@@ -270,9 +270,9 @@ class AttackImages(Perturbation):
             keys = [key(context.seed, name, "judge") for name in context.ids]
             return victim.ask(origin, Rows(origin, labels, none, none, keys), False).gap < 0
         steps = context.timesteps if through is None else through
-        parts = []
+        parts, at_once = [], _together(origin)
         with torch.no_grad(), seeded(key(context.seed, "judge"), origin.device):
-            for piece, its in zip(origin.split(_together(origin)), labels.split(_together(origin)), strict=True):
+            for piece, its in zip(torch.split(origin, at_once), torch.split(labels, at_once), strict=True):
                 right = context.model(piece, timesteps=steps).argmax(-1) == its
                 parts.append(right.any(0) if through is None else right.all(0))
         return torch.cat(parts)

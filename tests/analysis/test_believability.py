@@ -69,7 +69,7 @@ class Random(Tiny):
 
 
 class Smoothed(Tiny):
-    """A loss surface that is flat for the cross-entropy and not for the margin: label smoothing, taken to its extreme."""
+    """A loss surface that is flat for the cross-entropy and not for the margin: label smoothing at its extreme."""
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
         return 2000 * super().rollout(x, timesteps)

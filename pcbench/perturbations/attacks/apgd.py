@@ -35,9 +35,9 @@ def checkpoints(steps: int) -> list[int]:
 class AutoPGD(Method):
     """x(k+1) = P(x(k) + a (z(k+1) - x(k)) + (1 - a) (x(k) - x(k-1))), z(k+1) = P(x(k) + eta u(gradient)).
 
-    u is the steepest direction in the norm, eta starts at 2 epsilon, a is 0.75 (1 in the first step). At a checkpoint eta
-    is halved, and the search goes on from the point of the largest loss, when fewer than 0.75 of the interval's steps
-    raised the loss, or when neither eta nor the largest loss has changed since the last checkpoint.
+    u is the steepest direction in the norm, eta starts at 2 epsilon, a is 0.75 (1 in the first step). At a checkpoint
+    eta is halved, and the search goes on from the point of the largest loss, when fewer than 0.75 of the interval's
+    steps raised the loss, or when neither eta nor the largest loss has changed since the last checkpoint.
 
     Args:
         steps: steps after the start.
@@ -88,7 +88,7 @@ class AutoPGD(Method):
         state["previous"] = x
 
     def _checked(self, state: State, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Where the next step starts, and its gradient: at a checkpoint perhaps from the best point, by a smaller step."""
+        """Where the next step starts, and its gradient; at a checkpoint perhaps the best point, with half the step."""
         length = torch.tensor(self._interval, device=gradient.device)[state["k"]]
         here = length > 0
         if not bool(here.any()):

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Options
+from pcbench.perturbations.attacks.attack import ATTACKS, Attack, Option, Options
 from pcbench.perturbations.attacks.engine import Found, Plan
 from pcbench.perturbations.attacks.losses import LOSSES
 from pcbench.perturbations.attacks.victim import Victim
 
-# Versions as the official code has them: (attack, options). Those of "standard" and "rand" are overridden by the options
-# of the same name.
+# Versions as the official code has them: (attack, options). Those of "standard" and "rand" are overridden by the
+# options of the same name.
 VERSIONS: dict[str, tuple[tuple[str, dict[str, int]], ...]] = {
     "standard": (
         ("apgd-ce", {"restarts": 1}),
@@ -42,7 +42,8 @@ def _autoattack(plan: Plan, options: Options) -> Found:
         part = ATTACKS[name]
         if not len(left) or part.classes > source.model.num_classes:
             continue
-        shared = {option: options[option] for option in ("steps", "targets", "queries") if part.options.get(option)}
+        names = [option for option in ("steps", "targets", "queries") if part.options.get(option)]
+        shared: dict[str, Option] = {option: options[option] for option in names}
         victim = Victim(
             source.model,
             aim,
@@ -52,7 +53,7 @@ def _autoattack(plan: Plan, options: Options) -> Found:
             limit=source.limit,
         )
         its = replace(plan.of(left), victim=victim, purpose=f"{plan.purpose} {name}")
-        found.improve(left, part.run(its, part.with_options(shared | given)))
+        found.improve(left, part.run(its, part.with_options({**shared, **given})))
         source.limit, source.checkpointing = victim.limit, victim.checkpointing
         source.passes += victim.passes
     return found

@@ -51,7 +51,7 @@ class Ball:
 
 
 class Method(ABC):
-    """An attack as the engine runs it. Makes no passes of its own; all its random numbers come from `begin`'s generators.
+    """An attack as the engine runs it. It makes no passes, and draws from the generators that `begin` is given alone.
 
     Attributes:
         steps: how many answers a row takes at most.
@@ -121,7 +121,10 @@ class Found:
         return self.gap > 0
 
     def improve(self, index: Tensor, other: "Found") -> None:
-        """Take over what another attack found for the images of an index, where it is stronger; an image may be twice in it."""
+        """Take over what another attack found for the images of an index, where it is stronger.
+
+        An image may be in the index several times.
+        """
         best: dict[int, tuple[float, int]] = {}
         for row, (image, gap) in enumerate(zip(index.tolist(), other.gap.tolist(), strict=True)):
             if image not in best or gap > best[image][0]:
@@ -191,7 +194,7 @@ def run(method: Method, plan: Plan) -> Found:
     for image, own in enumerate(progress):
         waiting.extend((image, start) for start in own.next_wave(len(starts)))
     while waiting or len(batch):
-        arriving = []
+        arriving: list[tuple[int, int]] = []
         while waiting and len(batch) + len(arriving) < plan.width:
             arriving.append(waiting.popleft())
         if arriving:
@@ -240,7 +243,8 @@ def _ranked(method: Method, plan: Plan) -> Tensor | None:
         return None
     none = torch.full_like(plan.labels, -1)
     parts = []
-    for index in torch.arange(len(plan.origin), device=plan.labels.device).split(plan.width):
+    every = torch.arange(len(plan.origin), device=plan.labels.device)
+    for index in torch.split(every, plan.width):
         keys = [key(plan.seed, plan.ids[i], "ranking") for i in index.tolist()]
         rows = Rows(plan.origin[index], plan.labels[index], none[index], none[index], keys)
         logits = plan.victim.ask(rows.origin, rows, False).logits

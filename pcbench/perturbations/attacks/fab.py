@@ -22,8 +22,8 @@ def to_hyperplane(x: Tensor, w: Tensor, b: Tensor, norm: str) -> Tensor:
     Minimises ||d|| subject to <w, x + d> = b and 0 <= x + d <= 1. Every coordinate moves to the side that brings
     <w, x> nearer to b; at a level s it has moved by min(s r_i, m_i), with r_i = 1 for L-inf and |w_i| for L2 (the
     conditions of optimality) and m_i its way to the edge of the box. What is gained, sum_i |w_i| min(s r_i, m_i), grows
-    piecewise linearly in s, so that sorting m_i / r_i finds the s that is needed. Where the plane does not meet the box,
-    every coordinate goes to its edge.
+    piecewise linearly in s, so that sorting m_i / r_i finds the s that is needed. Where the plane does not meet the
+    box, every coordinate goes to its edge.
 
     Args:
         x: (B, n) in [0, 1].
@@ -133,7 +133,7 @@ class FAB(Method):
 
 
 def _nearest(answer: Answer, jacobian: Tensor, labels: Tensor, norm: str) -> Answer:
-    """The difference to the class whose linearised boundary is nearest, and its gradient, in place of loss and gradient."""
+    """In place of loss and gradient, those of the difference to the class whose linearised boundary is nearest."""
     rows = torch.arange(len(labels), device=labels.device)
     ahead = answer.logits - answer.logits[rows, labels].unsqueeze(1)
     slopes = jacobian - jacobian[rows, labels].unsqueeze(1)

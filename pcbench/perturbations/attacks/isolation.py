@@ -15,7 +15,8 @@ from pcbench.models.vgg import ImplicitNormConv2d
 def frozen(model: nn.Module) -> Iterator[None]:
     """Within the context the model is in eval mode and its parameters take no gradients; afterwards as before.
 
-    What follows from parameters alone is computed once. Gradients with respect to images can be taken in it, also when the caller is in inference mode.
+    What follows from parameters alone is computed once. Gradients with respect to images can be taken in it, also when
+    the caller is in inference mode.
     """
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

@@ -77,7 +77,8 @@ _ALL = ("margin", "ce", "dlr")
 
 def _steps(options: Options) -> Method:
     steps = int(options["steps"])
-    # BIM and MI-FGSM with a step of their own: as large as it takes to cross the ball, and epsilon / steps (Dong et al.)
+    # BIM and MI-FGSM with a step of their own: as large as it takes to cross the ball, and epsilon / steps, as
+    # Dong et al. have it.
     automatic = 1 / max(steps, 1) if options["momentum"] else min(1.0, 2.5 / max(steps, 1))
     return GradientSteps(
         steps,

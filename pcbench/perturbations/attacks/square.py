@@ -19,9 +19,9 @@ _DRAWS = 5  # two places of a square, and its orientation
 class Square(Method):
     """Random search: change a square, keep the change when the margin grew.
 
-    L-inf: start from vertical stripes; a square is set to +epsilon or -epsilon in each channel. L2: start from a grid of
-    tiles of opposite halves; a square takes such a tile over, with the budget of a second square that is emptied. With
-    other places of the square than its own, no row knows of any other.
+    L-inf: start from vertical stripes; a square is set to +epsilon or -epsilon in each channel. L2: start from a grid
+    of tiles of opposite halves; a square takes such a tile over, with the budget of a second square that is emptied.
+    With other places of the square than its own, no row knows of any other.
 
     Args:
         queries: after the start.
@@ -86,7 +86,7 @@ class Square(Method):
     def _change_l2(origin: Tensor, ball: Ball, best: Tensor, drawn: Tensor, side: Tensor) -> Tensor:
         delta = best - origin
         free = (ball.epsilon**2 - delta.square().sum((1, 2, 3))).clamp_min(0) / origin.shape[1]
-        for size in side.unique().tolist():  # rows whose squares are equally large, together
+        for size in torch.unique(side).tolist():  # rows whose squares are equally large, together
             rows = (side == size).nonzero().squeeze(1)
             delta[rows] = _exchanged(delta[rows], drawn[rows], free[rows], size)
         length = delta.flatten(1).norm(dim=1).clamp_min(1e-12)
@@ -107,7 +107,7 @@ def _window(drawn: Tensor, side: Tensor, length: int) -> Tensor:
 
 
 def _exchanged(delta: Tensor, drawn: Tensor, free: Tensor, side: int) -> Tensor:
-    """One square takes a tile over what it has, with its own, a second square's and the free budget; that one is emptied.
+    """One square gets a tile besides what it has, from its own, a second square's and the free budget; that is emptied.
 
     Args:
         delta: (B, C, H, W).
@@ -148,7 +148,8 @@ def _tile(side: int) -> Tensor:
     """(side, side) of length 1: the upper half a hill, the lower half a hole, from nested rectangles of 1 / n^2."""
     top = side // 2
     tile = torch.cat([_hill(top, side), -_hill(side - top, side)])
-    return tile / tile.norm()
+    found: Tensor = tile / tile.norm()
+    return found
 
 
 def _hill(height: int, width: int) -> Tensor:
@@ -157,7 +158,8 @@ def _hill(height: int, width: int) -> Tensor:
     row, column = height // 2, width // 2
     for n in range(max(row, column) + 1):
         hill[max(row - n, 0) : row + n + 1, max(column - n, 0) : column + n + 1] += 1 / (n + 1) ** 2
-    return hill / hill.norm()
+    found: Tensor = hill / hill.norm()
+    return found
 
 
 def _tiles(shape: Sequence[int], generator: torch.Generator) -> Tensor:

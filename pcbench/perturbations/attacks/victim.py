@@ -310,7 +310,7 @@ class Victim:
 
 
 def _gradient_of(values: Tensor, images: Tensor, again: bool = False) -> Tensor:
-    """Of their sum, finite and laid out like (B, C, H, W) images; `again`: others will be taken through the same pass."""
+    """Of their sum, finite, laid out like the images; `again`: others will be taken through the same pass."""
     if not values.requires_grad:
         raise UserError("the model gives no gradients with respect to its images; attacks that need none: square")
     (found,) = torch.autograd.grad(values.sum(), images, retain_graph=again, allow_unused=True)
