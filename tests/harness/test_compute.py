@@ -87,10 +87,11 @@ from pcbench.harness.run import run
 import pcbench.figures, hungry_model
 def used():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2] + "-warm", batch_size=1, workers=0, figures=False, limit=1)
+common = {"model": "hungry_model:make", "suite": sys.argv[1], "data": "samples", "workers": 0, "figures": False}
+run(**common, output=sys.argv[2] + "-warm", batch_size=1, limit=1)
 limit = used() + 1200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2], batch_size=20, workers=0, figures=False)
+run(**common, output=sys.argv[2], batch_size=20)
 """
 
 HUNGRY = """
@@ -217,7 +218,10 @@ def test_tf32_flags_are_set_and_put_back() -> None:
 PEAK = """
 import resource, sys
 from pcbench.harness.run import run
-run(model="tiny_models:large", suite=sys.argv[1], data=sys.argv[2], output=sys.argv[3], workers=0, figures=False, batch_size=4)
+_, suite, data, output = sys.argv
+run(
+    model="tiny_models:large", suite=suite, data=data, output=output, workers=0, figures=False, batch_size=4
+)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
