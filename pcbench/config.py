@@ -282,8 +282,8 @@ class RunConfig:
     log_level: str = _option(
         "warning",
         "show",
-        "What to log on standard error: info says when each cell is finished, debug each batch. DIR/run.log has info in "
-        "any case.",
+        "What to log on standard error: info says when each cell is finished, debug each batch. DIR/run.log has info "
+        "in any case.",
         metavar="debug|info|warning|error",
         known=("debug", "info", "warning", "error"),
     )

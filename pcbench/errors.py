@@ -43,7 +43,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Notice(UserWarning):
-    """Something was chosen for the user (images, weights, a device). From Python, notices are warnings of this class."""
+    """Something was chosen for the user (images, weights, a device): from Python, warnings of this class say it."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

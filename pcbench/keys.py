@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field, fields, is_dataclass
 from functools import cached_property
 from numbers import Integral, Real
@@ -194,6 +194,8 @@ def read_key(kind: type[K], value: object) -> K:
         key = TypeAdapter(kind).validate_python(value, strict=False)
         if len(key.text) > _LONGEST_TEXT:
             raise BadKeyError("longer than any key")
+        if not all(text.isprintable() for text in _texts(canonical(key))):  # it will stand in terminals and tables
+            raise BadKeyError("it has characters that cannot be printed")
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"]) or "it"
@@ -201,6 +203,19 @@ def read_key(kind: type[K], value: object) -> K:
     except (TypeError, ValueError, RecursionError) as error:
         raise BadKeyError(str(error)) from None
     return key
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield name
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
 
 
 def _shown(value: object) -> str:

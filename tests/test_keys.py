@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pcbench.keys import BadKeyError, CellKey, Condition, DataKey, ModelKey, canonical, read_key
 
-NAMES = st.text(min_size=1, max_size=300)
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=300)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | NAMES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
@@ -129,3 +129,6 @@ def test_a_key_from_outside_is_checked(change: dict[str, object]) -> None:
         read_key(CellKey, {**json.loads(cell().text), **change})
     with pytest.raises(BadKeyError):
         read_key(CellKey, "a label")
+    escapes = json.loads(cell(model=ModelKey("net\x1b[2J", "tag")).text)
+    with pytest.raises(BadKeyError, match="cannot be printed"):
+        read_key(CellKey, escapes)

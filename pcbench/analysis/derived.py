@@ -38,7 +38,16 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
 
 def to_csv(table: pd.DataFrame) -> bytes:
     """A table as the bytes of its file: nine digits, which is what a fraction of images has to say."""
-    return str(table.to_csv(index=False, float_format="%.9g", lineterminator="\n")).encode()
+    texts = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    safe = table.assign(**{str(name): table[name].map(_no_formula) for name in texts})
+    return str(safe.to_csv(index=False, float_format="%.9g", lineterminator="\n")).encode()
+
+
+def _no_formula(value: object) -> object:
+    """Text that a spreadsheet would compute, as text: names in records may come from strangers."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
 
 
 def costs(study: Study) -> pd.DataFrame:

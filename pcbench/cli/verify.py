@@ -24,9 +24,9 @@ def command(directory: Path, rerun: int, data: str | None, as_json: bool) -> Non
     from dataclasses import asdict
 
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
+    from pcbench.errors import one_line
     from pcbench.harness.verify import verify
 
     console = Console(stderr=True)
@@ -43,10 +43,10 @@ def command(directory: Path, rerun: int, data: str | None, as_json: bool) -> Non
             table.add_row(what, *(str(counts[what, verdict]) for verdict in ("ok", "differs", "cannot be checked")))
         Console().print(table)
         for finding in wrong[:_SHOWN]:
-            click.echo(f"differs: {finding.what} {finding.subject}: {finding.why}")
+            click.echo(one_line(f"differs: {finding.what} {finding.subject}: {finding.why}"))
         if len(wrong) > _SHOWN:
             click.echo(f"and {len(wrong) - _SHOWN} more (--json lists all)")
         reasons = Counter(finding.why for finding in found if finding.verdict == "cannot be checked")
         for why, count in reasons.most_common(5):
-            click.echo(f"cannot be checked here ({count}): {escape(why)}")
+            click.echo(one_line(f"cannot be checked here ({count}): {why}"))
     raise SystemExit(1 if wrong else 0)

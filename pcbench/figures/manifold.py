@@ -14,7 +14,7 @@ _DISTANCE = "distance_"
 
 
 def manifolds(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(label, table) of each system whose representations were compared with the clean ones: what `manifold_figure` takes."""
+    """(label, table for `manifold_figure`) of each system whose representations were compared with the clean ones."""
     names = labels(study.systems())
     for system, part in study.systems().items():
         tables = []

@@ -29,7 +29,7 @@ LONGEST = 100  # characters of a file name, without its ending
 
 
 def study_figures(study: Study, directory: Path) -> list[Path]:
-    """Draw the cells of a study: accuracy against timestep per perturbation, their mean, against strength, and the like.
+    """Draw the cells of a study: accuracy against timestep per perturbation, their mean, against strength and cost.
 
     Systems that cannot be compared (other images, seeds, precision) are in figures of their own.
 

@@ -411,8 +411,8 @@ def _check_code(directory: Directory, keys: dict[Cell, CellKey], config: RunConf
         version = packages.get("pcbench", "?") if isinstance(packages, dict) else "?"
         raise UserError(
             f"{directory.path.name} holds cells that other code computed (pcbench {version}, sources "
-            f"{str(there)[:8]}; here {here[:8]}), such as {cell.path.name}; choose another --output, or add to them with "
-            "--other-code"
+            f"{str(there)[:8]}; here {here[:8]}), such as {cell.path.name}; choose another --output, or add to them "
+            "with --other-code"
         )
 
 

@@ -1,4 +1,4 @@
-"""Check somebody's results: tables against records, records against their seals, keys against what is here, and reruns."""
+"""Check somebody's results: tables against records, records against seals, keys against what is here, and reruns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

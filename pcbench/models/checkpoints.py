@@ -198,13 +198,12 @@ def load(
     found = checkpoint.metadata
     if architecture is not None and found.architecture != architecture:
         raise UserError(f"weights {path.name} are for {found.architecture!r}, expected {architecture!r}")
-    matched = match(checkpoint.tensors, expected, f"weights {path.name}", optional=optional)
     if configuration is not None and found.configuration not in ("", configuration):
         raise UserError(
             f"weights {path.name} belong to another configuration: hash {found.configuration[:12]}, "
             f"expected {configuration[:12]}"
         )
-    return matched
+    return match(checkpoint.tensors, expected, f"weights {path.name}", optional=optional)
 
 
 def feedback_tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -66,7 +66,6 @@ def describe_model(name: str, *, count: bool = True) -> Row:
 
 def _row(spec: ModelSpec) -> Row:
     missing = {entry.tag: entry.missing() for entry in spec.weights}
-    first = next((entry for entry in spec.weights if not missing[entry.tag]), spec.weights[0])
     return {
         "name": spec.name,
         "family": spec.family,

@@ -42,7 +42,8 @@ class ImplicitNormConv2d(nn.Conv2d):
 
     def kernel(self) -> Tensor:
         """The filters as they are used."""
-        return self.weight / (self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-6)
+        kernel: Tensor = self.weight / (self.weight.flatten(1).norm(dim=1).view(-1, 1, 1, 1) + 1e-6)
+        return kernel
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 
 import pandas as pd
 
@@ -166,17 +167,22 @@ def _names(names: Sequence[str]) -> str:
 
 def to_markdown(grid: Grid) -> str:
     """As Markdown: the best bold, what is not significant in parentheses."""
-    lines = [f"**{grid.title}**", "", _line(grid.columns), _line(["---", *["---:"] * (len(grid.columns) - 1)])]
+    lines = [
+        f"**{escape(grid.title, quote=False)}**",
+        "",
+        _line(grid.columns),
+        _line(["---", *["---:"] * (len(grid.columns) - 1)]),
+    ]
     for row in grid.rows:
         texts = [f"({cell.text})" if cell.faint else cell.text for cell in row]
         lines.append(_line([f"**{text}**" if cell.best else text for cell, text in zip(row, texts, strict=True)]))
     if grid.notes:
-        lines += ["", *(f"{note}." for note in grid.notes)]
+        lines += ["", *(f"{escape(note, quote=False)}." for note in grid.notes)]
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(escape(cell, quote=False).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
 def to_latex(grid: Grid) -> str:

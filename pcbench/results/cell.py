@@ -1,7 +1,7 @@
 """One finished cell as one file: its records, its key, and where it came from. Complete by itself.
 
-The file is parquet, for pandas and DuckDB; key and provenance are JSON in its metadata. A file may come from a stranger:
-its key must be that of its name, its rows must be as many as the key says, and nothing else in it is believed.
+The file is parquet, for pandas and DuckDB; key and provenance are JSON in its metadata. A file may come from a
+stranger: its key must be that of its name, its rows as many as the key says, and nothing else in it is believed.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ class Cell:
         key: what it is.
         path: of its file.
         content: SHA-256 of its records, which is the same whoever computed them.
-        order: SHA-256 of the ids of its images, in order: two cells of one value can be set side by side image by image.
+        order: SHA-256 of the ids of its images, in order: cells of one value can be set side by side image by image.
         provenance: where it came from: packages, git, device, seconds, command, model ... (JSON).
         report: what its perturbation said of it besides its records (JSON).
         columns: of its records.
@@ -195,7 +195,7 @@ class Cell:
     def verify(self) -> str:
         """What is wrong with the records; "" when they are those that the file was sealed with."""
         try:
-            found = content_digest(self.table([name for name in self.columns]))
+            found = content_digest(self.table(self.columns))
         except DamagedCellError as error:
             return str(error)
         return "" if found == self.content else f"{self.path.name}: the records are not those that were sealed"

@@ -25,7 +25,7 @@ class _Form(BaseModel):
 
 
 class AskedSuite(_Form):
-    """A suite as it was asked for: its conditions are here, so that a request with a suite of one's own can be repeated.
+    """A suite as it was asked for, with its conditions: a request with a suite of one's own can be repeated.
 
     Attributes:
         name, version, measure, timesteps: of the suite file.
@@ -80,7 +80,7 @@ class Request(_Form):
 
 
 class Requests(_Form):
-    """The whole of run.json; `schema` is its version, `derived` the digest of the cells that its tables were made of."""
+    """The whole of run.json; `schema` is its version, `derived` the digest of the cells that tables were made of."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 

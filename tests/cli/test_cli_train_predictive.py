@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from pcbench import network
 from pcbench.cli.app import main
 from pcbench.errors import UserError
 from pcbench.models.checkpoints import feedback_tensors, read
@@ -18,6 +19,7 @@ from pcbench.training.feedback_advice import feedback_advice
 MODEL = "predify:tests.cli.test_cli_train_predictive:small"
 
 
+@network(size=224, classes="imagenet", normalises=True)
 def small() -> nn.Module:
     """A network over 224 x 224 images that costs next to nothing."""
     layers = [nn.Conv2d(3, 4, 7, stride=8, padding=3), nn.ReLU(), nn.Conv2d(4, 6, 3, stride=2, padding=1)]
@@ -79,22 +81,31 @@ def test_feedback_weights_are_trained_from_those_of_least_squares(
 
 
 def test_a_configuration_of_ones_own_is_solved_for_and_its_file_loads_into_no_other(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path / "mine"))
     config = tmp_path / "own.toml"
     config.write_text('[[pcoders]]\nmodule = "features[0]"\n')
     name = f"{MODEL}?config={config}"
-    words = ["train", "feedback", "--weights", "random", "--data", "samples", "--workers", "0"]
-    code, _, err = pcbench(capsys, *words, "--model", name, "--output", str(tmp_path / "out"))
+    words = ["train", "feedback", "--data", "samples", "--workers", "0", "--model", name]
+    code, out, err = pcbench(capsys, *words, "--install", "--output", str(tmp_path / "out"))
     assert code == 0, err
+    assert f"pcbench run --model '{name}' --weights own uses them now" in out
     path = tmp_path / "out" / "feedback.safetensors"
-    own = load_model(name, "random")
+    own, installed = load_model(name, "random"), load_model(name)
+    assert installed.weights == "own"
     before, after = feedback_tensors(own.network), read(path).tensors
     assert before.keys() == after.keys()
     load_feedback_weights(own, path)
-    assert all(torch.equal(tensor, after[key].float()) for key, tensor in feedback_tensors(own.network).items())
+    for model in (own, installed, load_model(name, "random", feedback_weights=str(path))):
+        assert all(torch.equal(tensor, after[key].float()) for key, tensor in feedback_tensors(model.network).items())
+    with pytest.raises(UserError, match="belong to another configuration"):
+        load_model(MODEL, "random", feedback_weights=str(path))
     with pytest.raises(UserError, match=r"feedback.safetensors belongs to another configuration of predify:.*: 1 PCod"):
         load_feedback_weights(load_model(MODEL, "random"), path)
+    code, _, err = pcbench(capsys, *words, "--weights", "random", "--install", "--output", str(tmp_path / "none"))
+    assert (code, (tmp_path / "none").exists()) == (2, False)
+    assert "those of a random backbone are drawn with it" in err
 
 
 def test_a_run_that_lacks_feedback_weights_names_the_command_and_its_time(

@@ -1,27 +1,21 @@
-"""Run directories of others: run.json, records, and the tables beside them."""
+"""Results directories of others: run.json, and files of cells, through every verb that reads them."""
 
-import hashlib
 import json
-import math
-from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from mutations import survive
-from pcbench.results.load import load_results
-from pcbench.results.schema import ACCURACY_COLUMNS
-from pcbench.results.shards import merge
-from pcbench.results.store import RunStore, parquet, read_info
 from synthetic import Model, make_run
 
-from pcbench.analysis.speed import costs
+from pcbench.analysis.derived import tables
 from pcbench.errors import UserError
-from pcbench.report.page import extra_tables
+from pcbench.harness.verify import verify
+from pcbench.results.cell import read_cell
+from pcbench.results.directory import Directory
+from pcbench.results.merge import merge
+from pcbench.results.study import ACCURACY_COLUMNS, load_results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_000)]
-
-Reading = Callable[[str, Callable[[Path], object]], Callable[[bytes], object]]
 
 
 @pytest.fixture
@@ -29,90 +23,119 @@ def directory(folder: Path) -> Path:
     return make_run(folder / "run", [Model("m", 1)], {"s": [("clean", "clean", 0.0)]}, n=2)
 
 
+def printable(problems: list[str]) -> None:
+    assert all(line.isprintable() for line in problems), problems
+
+
 def test_run_json(directory: Path) -> None:
-    """It is read, and what it names is loaded as far as it can be."""
+    """It is read, and what is asked of it says how far it is."""
     path = directory / "run.json"
-    valid = path.read_bytes()
 
     def load(content: bytes) -> None:
         path.write_bytes(content)
-        results = load_results(directory)
-        assert list(results.accuracy) == ACCURACY_COLUMNS
-        for run in results.runs:
-            assert run.missing >= 0
-            costs(run)
+        study = load_results(directory)
+        printable(study.problems)
+        assert set(study.accuracy) <= set(ACCURACY_COLUMNS)
+        assert study.missing >= 0
+        for placed in study.requests:
+            assert study.status_of(placed)
+        if study.problems:
+            raise UserError(study.problems[0])
 
-    small = json.dumps({**json.loads(valid), "packages": {}, "schema_version": 1}).encode()
-    survive(load, [valid, small])
+    survive(load, [path.read_bytes()])
 
 
 def test_run_json_of_a_run_that_goes_on(directory: Path) -> None:
-    info = read_info(directory)
     path = directory / "run.json"
     kept = path.read_bytes()
+    request = load_results(directory).requests[0].request
 
     def resume(content: bytes) -> None:
         path.write_bytes(content)
-        with RunStore(directory) as store:
-            store.open(info)
-            assert set(store.info.cells) <= set(info.cells) or content != kept
+        with Directory(directory) as target:
+            target.record(request, lambda one: None)
+            assert target.requests().find(request.digest) is not None
 
     survive(resume, [kept])
 
 
-def test_run_json_of_a_shard(folder: Path) -> None:
-    shard = make_run(folder / "parts" / "shard-1-of-1", [Model("m", 0)], {"s": [("clean", "clean", 0.0)]}, n=2)
-    info = json.loads((shard / "run.json").read_bytes())
-    seed = json.dumps({**info, "shard": "1/1", "plan": list(info["cells"]), "packages": {}}).encode()
+def test_run_json_that_is_verified(directory: Path) -> None:
+    path = directory / "run.json"
+    info = json.loads(path.read_bytes())
+    info["requests"][0]["asked"] = {"model": ["no-such-network"], "suite": ["clean"]}  # nothing is loaded
+    small = json.dumps(info).encode()
+
+    def check(content: bytes) -> None:
+        path.write_bytes(content)
+        found = list(verify(directory))
+        assert found
+
+    survive(check, [small])
+
+
+def test_run_json_that_is_merged(directory: Path, folder: Path) -> None:
+    path = directory / "run.json"
 
     def together(content: bytes) -> None:
-        (shard / "run.json").write_bytes(content)
-        merge(folder / "parts")
+        path.write_bytes(content)
+        with Directory(folder / "together") as target:
+            _, problems = merge([directory], target)
+        printable(problems)
+        assert {entry.name for entry in folder.iterdir()} == {"run", "together"}
 
-    survive(together, [seed])
+    survive(together, [path.read_bytes()])
 
 
-def test_records(directory: Path) -> None:
-    """Records whose checksum in run.json is right, so that nothing but their form is wrong."""
-    info = json.loads((directory / "run.json").read_text())
-    cell = next(iter(info["cells"].values()))
-    path = directory / cell["file"]
-    frame = pd.read_parquet(path)
+def test_cells(directory: Path) -> None:
+    """What is changed in a file of records is noticed, or changes no number."""
+    path = next((directory / "records").iterdir())
+    whole = path.read_bytes()
+    clean = load_results(directory).accuracy
     told: list[str] = []
 
     def load(content: bytes) -> None:
         path.write_bytes(content)
-        cell["sha256"] = hashlib.sha256(content).hexdigest()
-        (directory / "run.json").write_text(json.dumps(info))
-        results = load_results(directory)
-        accuracy = results.accuracy
-        problems = results.runs[0].problems
-        assert all(line.isprintable() for line in problems), problems
-        if problems:
-            told[:] = problems
-            raise UserError(problems[0])
-        assert all(math.isfinite(value) and 0 <= value <= 1 for value in accuracy["accuracy"])
-        assert len(results.records) == len(accuracy) * 2 or content not in seeds
+        study = load_results(directory)
+        accuracy = study.accuracy
+        printable(study.problems)
+        if study.problems:
+            told[:] = study.problems
+            raise UserError(study.problems[0])
+        cell = study.cells[0]
+        if cell.verify():
+            raise UserError(cell.verify())
+        assert accuracy.equals(clean)
+        tables(study)
+        study.records  # noqa: B018 - every column is read
 
-    seeds = [parquet(frame), path.read_bytes()]
-    # pyarrow believes the size of a page, which stands nowhere else; what a run names has the checksum of its writer
-    survive(load, seeds, modest=False)
+    # pyarrow believes the size of a page, which stands nowhere else
+    survive(load, [whole], modest=False)
     assert told
 
 
-def test_tables_beside_the_records(directory: Path) -> None:
-    run = load_results(directory).runs[0]
+def test_the_key_in_a_cell(directory: Path) -> None:
+    """Metadata that were sealed again after they were changed: only the file's name and the rows hold them."""
+    import hashlib
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = next((directory / "records").iterdir())
+    table = pq.read_table(path)
+    meta = pq.read_metadata(path).metadata[b"pcbench"]
 
     def load(content: bytes) -> None:
-        run.problems.clear()
-        (directory / "cost.csv").write_bytes(content)
-        if len(content) % 2:
-            assert list(costs(run)) == ["model", "weights", "timestep", "gmacs", "gmacs_unrolled"]
-        else:
-            extra_tables(run, "run")
-        if run.problems:
-            raise UserError(run.problems[0])
+        sink = pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(
+                {b"pcbench": content, b"pcbench-seal": hashlib.sha256(content).hexdigest().encode()}
+            )
+        path.write_bytes(sink.getvalue().to_pybytes())
+        cell = read_cell(path)
+        assert cell.key.data.n == 2
+        study = load_results(directory)
+        tables(study)
+        printable(study.problems)
 
-    old = b"model,weights,timestep,gmacs\nm,synthetic,0,0.5\nm,synthetic,1,1e0\n"
-    new = b"model,weights,timestep,gmacs,gmacs_unrolled\nm,synthetic,0,0.5,0.5\nm,synthetic,1,1e0,1.5\n"
-    survive(load, [old, new])
+    survive(load, [meta])

@@ -1,6 +1,5 @@
 """How models compute: memory that a batch is chosen by, compilation that must pay."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 
 from pcbench.errors import UserError
 from pcbench.harness import compute
-from pcbench.results.requests import read_requests
 from pcbench.harness.compute import batch_that_fits, compile_where_it_pays, memory_of_one
 from pcbench.harness.run import run
+from pcbench.results.requests import read_requests
 
 CPU = torch.device("cpu")
 EXACT = ["image", "label", "timestep", "prediction", "correct", "perturbation", "severity"]
@@ -88,10 +87,11 @@ from pcbench.harness.run import run
 import pcbench.figures, hungry_model
 def used():
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2] + "-warm", batch_size=1, workers=0, figures=False, limit=1)
+common = {"model": "hungry_model:make", "suite": sys.argv[1], "data": "samples", "workers": 0, "figures": False}
+run(**common, output=sys.argv[2] + "-warm", batch_size=1, limit=1)
 limit = used() + 1200 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-run(model="hungry_model:make", suite=sys.argv[1], data="samples", output=sys.argv[2], batch_size=20, workers=0, figures=False)
+run(**common, output=sys.argv[2], batch_size=20)
 """
 
 HUNGRY = """
@@ -218,7 +218,10 @@ def test_tf32_flags_are_set_and_put_back() -> None:
 PEAK = """
 import resource, sys
 from pcbench.harness.run import run
-run(model="tiny_models:large", suite=sys.argv[1], data=sys.argv[2], output=sys.argv[3], workers=0, figures=False, batch_size=4)
+_, suite, data, output = sys.argv
+run(
+    model="tiny_models:large", suite=suite, data=data, output=output, workers=0, figures=False, batch_size=4
+)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcbench.analysis.robustness import evidence_table
 from pcbench.cli.app import main
 from pcbench.harness.run import run
 

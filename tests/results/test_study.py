@@ -1,7 +1,6 @@
 """A study: cells selected by their keys, from one directory or many, and the tables that they make."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -138,7 +137,7 @@ def test_links_are_not_followed(tmp_path: Path, directory: Path) -> None:
         load_results(link)
     with pytest.raises(UserError, match="has a link inside"), Directory(link):
         pass
-    os.unlink(link / "run.json")
+    (link / "run.json").unlink()
     shutil.rmtree(link / "records")
     (link / "records").symlink_to(directory / "records")
     with pytest.raises(UserError, match="no results in"):
