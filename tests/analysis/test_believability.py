@@ -31,7 +31,7 @@ TABLES: list[dict[str, object]] = [
     {**MARGIN, "role": "large", "options": {"steps": 10}, "epsilons": [0.25]},
     {**MARGIN, "role": "comparison", "gradient": "truncated", "options": {"steps": 20}},
     {"kind": "attack", "attack": "fgsm", "role": "weaker", "epsilons": [0.03]},
-    {"kind": "attack", "attack": "square", "role": "weaker", "options": {"queries": 160, "rescaled": True}, "epsilons": [0.03]},
+    {**MARGIN, "attack": "square", "role": "weaker", "options": {"queries": 160, "rescaled": True}},
     {"kind": "noise-control", "noises": ["salt-and-pepper"], "epsilons": [0.03]},
 ]
 
