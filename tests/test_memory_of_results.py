@@ -26,8 +26,8 @@ def benchmark() -> ModuleType:
 def test_peak_memory_does_not_grow_with_the_number_of_conditions(tmp_path: Path, benchmark: ModuleType) -> None:
     """What may grow is what a question is asked of: a byte for each image, condition and timestep, in a few copies.
 
-    That is 20 MB here, 0.3 GB of the 2 GB that results of full size may take. A data frame of the same rows has 54 bytes
-    a row with the columns of the records, and an array of double precision that is averaged over images has 16 or 24.
+    A data frame of the same rows takes 54 bytes a row with the columns of the records, and a mean over images in double
+    precision takes 16 or 24.
     """
     peaks: list[dict[str, int]] = []
     for conditions in (15, 60):
