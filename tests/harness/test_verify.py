@@ -19,6 +19,7 @@ from test_run import sweep
 from pcbench.cli.app import main
 from pcbench.harness.run import run
 from pcbench.harness.verify import Finding, verify
+from pcbench.numerics import NUMERICS
 from pcbench.results.cell import Answers, Cell, encode, reduced
 from pcbench.results.study import load_results
 
@@ -204,7 +205,10 @@ def test_cells_of_other_images_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda patch: patch.setattr("pcbench.harness.plan.NUMERICS", "999"), "numerics is 2 there and 999 here"),
+        (
+            lambda patch: patch.setattr("pcbench.harness.plan.NUMERICS", "999"),
+            f"numerics is {NUMERICS} there and 999 here",
+        ),
         (lambda patch: patch.setattr(tiny_models, "Tiny", None), "model tiny_models:tiny cannot be made"),
     ],
 )
