@@ -162,8 +162,8 @@ def ask(system: Side, against: Side, margin: float | None = None) -> Question:
     levels = {
         "condition": (
             ours.conditions,
-            paired(first[None], second[None]),
-            mean_accuracy(first[None]),
+            stacked([paired(first[[row]], second[[row]]) for row in range(len(first))]),
+            _stacked([mean_accuracy(first[[row]]) for row in range(len(first))]),  # in float64, so one at a time
             second.mean(axis=-1),
         ),
         "perturbation": (

@@ -22,6 +22,7 @@ from pcbench.intervals import LEVEL
 
 DRAWS = 9_999
 _AT_ONCE = 4096  # images: bounds the memory of a block in double precision
+_DRAWN = 1024  # draws: likewise
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class OfImages(Protocol):
         """Number of tests."""
 
     @property
-    def per_image(self) -> npt.NDArray[np.floating]:
+    def per_image(self) -> npt.NDArray[np.float32 | np.int8]:
         """(..., I) what each image contributes to each estimate; empty where that is not known."""
 
     @property
@@ -111,8 +112,10 @@ def family(contains: str, blocks: Sequence[Sequence[OfImages]], draws: int = DRA
         if not any(each.size for each in block):
             continue
         factor = np.linalg.cholesky(_correlations(block))
-        statistics = np.abs(generator.standard_normal((draws, len(factor))) @ factor.T)
-        np.maximum(largest, statistics.max(axis=1), out=largest)
+        for start in range(0, draws, _DRAWN):
+            some = largest[start : start + _DRAWN]
+            statistics = np.abs(generator.standard_normal((len(some), len(factor))) @ factor.T)
+            np.maximum(some, statistics.max(axis=1), out=some)
     return Family(contains, size, np.sort(largest)[::-1])
 
 
@@ -125,12 +128,11 @@ def _correlations(block: Sequence[OfImages]) -> Floats:
         each.per_image.reshape(-1, n) if each.per_image.size else np.zeros((each.size, n), dtype=np.float32)
         for each in block
     ]
-    table = np.concatenate(rows)
     own = np.concatenate([each.imagined.ravel() for each in block])
-    centre = table.mean(axis=1, dtype=np.float64)[:, None]
-    gram = np.zeros((len(table), len(table)))
+    centre = np.concatenate([each.mean(axis=1, dtype=np.float64) for each in rows])[:, None]
+    gram = np.zeros((len(centre), len(centre)))
     for start in range(0, n, _AT_ONCE):
-        part = table[:, start : start + _AT_ONCE] - centre
+        part = np.concatenate([each[:, start : start + _AT_ONCE] for each in rows]) - centre
         gram += part @ part.T
     gram[np.diag_indices_from(gram)] += own
     scale = 1 / np.sqrt(np.diag(gram))

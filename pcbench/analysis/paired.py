@@ -18,6 +18,7 @@ from pcbench.analysis.means import Estimate
 from pcbench.intervals import LEVEL
 
 _HALVINGS = 52
+Contributions = npt.NDArray[np.float32 | np.int8]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Paired:
         few: parts of the variance that were estimated from few numbers (training seeds): for each its share of the
             variance, and its degrees of freedom.
         covers: the sources of variation that intervals cover.
-        per_image: (..., I) what each image contributes; empty where a correction over a family cannot be had.
+        per_image: (..., I) what each image contributes, int8 for a single condition and else float32; empty where a
+            correction over a family cannot be had.
     """
 
     gained: Floats
@@ -41,7 +43,7 @@ class Paired:
     effective: Floats
     few: Sequence[tuple[Floats, int]] = ()
     covers: str = "images"
-    per_image: npt.NDArray[np.floating] = field(default_factory=lambda: np.empty(0, dtype=np.float32), repr=False)
+    per_image: Contributions = field(default_factory=lambda: np.empty(0, dtype=np.float32), repr=False)
 
     @property
     def difference(self) -> Floats:
@@ -181,7 +183,7 @@ def paired(first: npt.ArrayLike, second: npt.ArrayLike, weights: npt.ArrayLike |
     if len(ours) == 1:
         each = ours[0].astype(np.int8) - theirs[0].astype(np.int8)
         up, down = (each > 0).mean(axis=-1), (each < 0).mean(axis=-1)
-        return Paired(up, down, n, np.full(up.shape, float(n)), per_image=each.astype(np.float32))
+        return Paired(up, down, n, np.full(up.shape, float(n)), per_image=each)
     total = np.zeros(ours.shape[1:])
     gained, lost = np.zeros(ours.shape[1:-1]), np.zeros(ours.shape[1:-1])
     # Counts stay whole where they can, so that equal systems differ by exactly 0.

@@ -70,6 +70,21 @@ def differences(found: Sequence[Answers], despite: Collection[str] = ()) -> list
     return lines
 
 
+def unclean(study: Study) -> list[str]:
+    """One line where cells were computed by code that no commit tells: with changes, or of an unknown one."""
+    dirty = unknown = 0
+    for cell in study.cells:
+        found = cell.provenance.get("git")
+        git = found if isinstance(found, Mapping) else {}
+        dirty += bool(git.get("commit") and git.get("dirty"))
+        unknown += not git.get("commit")
+    parts = [
+        *([f"{dirty} are from a checkout with uncommitted changes"] if dirty else []),
+        *([f"{unknown} are from code of an unknown commit"] if unknown else []),
+    ]
+    return [f"of {len(study.cells)} cells, {' and '.join(parts)}"] if parts else []
+
+
 def baseline_of(answers: Answers, among: Sequence[Answers]) -> Answers | None:
     """The answers of the very network, with the very weights, that a system names as its baseline.
 
@@ -101,7 +116,7 @@ def compare(
     Raises:
         UserError: nothing to compare, or a baseline that is not there.
     """
-    notes = check_complete(study, despite)
+    notes = [*check_complete(study, despite), *unclean(study)]
     result: list[Question] = []
     seen: set[System] = set()
     for found in every(study, suites=suites).values():

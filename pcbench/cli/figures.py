@@ -51,7 +51,7 @@ def command(
             return None
 
     if compute:
-        from pcbench.harness.progress import Display
+        from pcbench.cli._display import Display
         from pcbench.harness.run import run
 
         for figure in wanted:

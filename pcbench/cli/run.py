@@ -54,10 +54,10 @@ def command(**arguments: Any) -> None:
     """
     from rich.console import Console
 
+    from pcbench.cli._display import Display, log_to_console
     from pcbench.cli._summary import accuracy_summary, believability_summary, robust_summary
     from pcbench.errors import UserError
-    from pcbench.harness.log import level_of, log_to_console
-    from pcbench.harness.progress import Display
+    from pcbench.harness.log import level_of
     from pcbench.harness.run import run
 
     for name in ("SIGTERM", "SIGHUP"):  # what batch schedulers send before they kill, and closed terminals

@@ -161,35 +161,31 @@ class Evaluation:
 
     def keep(self, part: "Judged", seconds: float) -> None:
         """Keep what was judged, all of it or, when memory runs out, nothing."""
-        before = {name: len(column) for name, column in self._columns.items()}
+        before = self.mark()
         try:
+            batch, labels = part.batch, part.arrays["label"]
             for name, value in part.arrays.items():
                 self._columns.setdefault(name, Growing()).append(value)
+            self._ids += batch.ids
+            self._examples.see(batch.images, labels.tolist(), batch.ids)
+            right = part.arrays["prediction"] == labels
+            self.correct = (self.correct[0] + int(right[0].sum()), self.correct[1] + int(right[-1].sum()))
+            self.images += len(batch.ids)
+            self.seconds["model"] += seconds
         except BaseException:
-            self._columns = {name: column for name, column in self._columns.items() if name in before}
-            for name, length in before.items():
-                self._columns[name].cut(length)
+            self.back_to(before)
             raise
-        batch = part.batch
-        self.seconds["model"] += seconds
-        self._ids += batch.ids
-        self.images += len(batch.ids)
-        labels = part.arrays["label"]
-        self._examples.see(batch.images, labels.tolist(), batch.ids)
-        right = part.arrays["prediction"] == labels
-        self.correct = (self.correct[0] + int(right[0].sum()), self.correct[1] + int(right[-1].sum()))
 
-    def forget(self, images: int) -> None:
-        """Drop what was kept beyond so many images: cells that are evaluated side by side go on together."""
+    def mark(self) -> "Mark":
+        """How far it is, to come back to."""
+        return Mark(self.images, self.correct, dict(self.seconds))
+
+    def back_to(self, mark: "Mark") -> None:
+        """Drop what was kept since. Takes no memory, for that may be what ran out."""
         for column in self._columns.values():
-            column.cut(images)
-        del self._ids[images:]
-        self.images = images
-        if images == 0:
-            self._columns, self.correct = {}, (0, 0)
-            return
-        right = self._columns["prediction"].values() == self._columns["label"].values()
-        self.correct = int(right[0].sum()), int(right[-1].sum())
+            column.cut(mark.images)
+        del self._ids[mark.images :]
+        self.images, self.correct, self.seconds = mark.images, mark.correct, mark.seconds
 
     def _answers(self, batch: Batch, logits: Tensor) -> dict[str, NDArray[np.generic]]:
         finite = logits.isfinite().all(-1)
@@ -232,6 +228,15 @@ class Evaluation:
     def glance(self) -> Glance:
         """How the cell gets on."""
         return Glance(self.subject.label, self.cell.condition, self.cell.timesteps, self.images, self.correct)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in the evaluation of a cell: see the attributes of `Evaluation`."""
+
+    images: int
+    correct: tuple[int, int]
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -332,12 +337,12 @@ def evaluate_together(evaluations: Sequence[Evaluation], batch: Batch) -> None:
             part.arrays[f"{DISTANCE}{pcoder + 1}"] = stacked[:, pcoder]
         parts.append(part)
     share = (now_on(device) - start) / (len(evaluations) + 1)
-    before = evaluations[0].images
+    before = [evaluation.mark() for evaluation in evaluations]
     try:
         for evaluation, part in zip(evaluations, parts, strict=True):
             evaluation.keep(part, share)
             evaluation.seconds["comparison"] = evaluation.seconds.get("comparison", 0.0) + share / len(evaluations)
     except BaseException:
-        for evaluation in evaluations:
-            evaluation.forget(before)
+        for evaluation, mark in zip(evaluations, before, strict=True):
+            evaluation.back_to(mark)
         raise

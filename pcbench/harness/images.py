@@ -115,10 +115,10 @@ class View(Generic[S_co]):
 def _own_folder() -> tuple[Path, FileLock]:
     """A temporary folder that is locked while its process lives; those whose process was killed are removed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
-        if not (folder / _LOCK).exists():  # being made this moment
-            continue
-        with contextlib.suppress(Timeout, OSError), FileLock(folder / _LOCK, blocking=False):  # in use, or not ours
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(Timeout, OSError):  # in use, or another user's, who lets nobody look inside
+            if (folder / _LOCK).exists():  # else being made this moment
+                with FileLock(folder / _LOCK, blocking=False):
+                    shutil.rmtree(folder, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
     lock = FileLock(folder / _LOCK)
     lock.acquire()

@@ -1,4 +1,4 @@
-"""What a run did and what befell it, line by line: on standard error, and in run.log of its directory."""
+"""What a run did and what befell it, line by line, in run.log of its directory, and for whoever else listens."""
 
 import contextlib
 import logging
@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.logging import RichHandler
 
 from pcbench.errors import RunError, UserError, did_you_mean, one_line
 from pcbench.harness.evaluate import Finished, Glance
@@ -41,7 +38,8 @@ class _Lines(logging.Formatter):
 
 
 @contextmanager
-def _handler(handler: logging.Handler, level: int) -> Iterator[None]:
+def handled(handler: logging.Handler, level: int) -> Iterator[None]:
+    """Within, log records from a level on go to a handler as well; afterwards logging is as it was."""
     handler.setLevel(level)
     before = _LOGGER.level
     # the logger lets through what the most talkative of its handlers wants
@@ -57,13 +55,6 @@ def _handler(handler: logging.Handler, level: int) -> Iterator[None]:
 
 
 @contextmanager
-def log_to_console(level: int, console: Console) -> Iterator[None]:
-    """Within, log records from a level on go to a console, above what it shows live."""
-    with _handler(RichHandler(console=console, show_path=False, log_time_format="%H:%M:%S"), level):
-        yield
-
-
-@contextmanager
 def log_to_file(directory: Path) -> Iterator[None]:
     """Within, log records are appended to run.log: those of level info, or from debug on where that is asked for."""
     try:
@@ -72,7 +63,7 @@ def log_to_file(directory: Path) -> Iterator[None]:
         yield
         return
     handler.setFormatter(_Lines("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    with _handler(handler, min(logging.INFO, _LOGGER.level or logging.INFO)):
+    with handled(handler, min(logging.INFO, _LOGGER.level or logging.INFO)):
         yield
 
 

@@ -27,6 +27,7 @@ from pcbench.suites.registry import Suite
 Verdict = Literal["ok", "differs", "cannot be checked"]
 _MOST = 200_000_000  # bytes of a derived table
 _BATCH = 32
+_CONTENTS = {"model.checksum", "model.baseline.checksum", "data.fingerprint"}  # digests of what a key's names stand for
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,10 @@ def _keys(
             found[planned] = cell
             yield Finding("key", cell.path.name, "ok")
             continue
-        why = _apart(cell.key, list(keys.values()))
-        verdict: Verdict = "differs" if why.startswith("model.checksum") else "cannot be checked"
+        apart = _apart(cell.key, list(keys.values()))
+        why = "; ".join(list(apart.values())[:3]) or "nothing like it is planned here"
+        # the same names, and other contents; what has another name, or other code, is another thing
+        verdict: Verdict = "differs" if apart and apart.keys() <= _CONTENTS else "cannot be checked"
         yield Finding("key", cell.path.name, verdict, f"what is here has another key: {why}")
     again.append((plan, images, found))
 
@@ -184,19 +187,18 @@ def _planned(placed: Placed, data: str | None) -> tuple[Plan, Images]:
     return plan, images
 
 
-def _apart(key: CellKey, others: Sequence[CellKey]) -> str:
-    """In what a key differs from the one of ours that is nearest to it."""
+def _apart(key: CellKey, others: Sequence[CellKey]) -> dict[str, str]:
+    """Field -> how it differs, in words, from the one of our keys that is nearest."""
     mine = _flat(canonical(key))
-    nearest = min((_differences(mine, _flat(canonical(other))) for other in others), key=len, default=[])
-    return "; ".join(nearest[:3]) or "nothing like it is planned here"
+    return min((_differences(mine, _flat(canonical(other))) for other in others), key=len, default={})
 
 
-def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} is {_short(one.get(name))} there and {_short(two.get(name))} here"
-        for name in sorted({*one, *two}, key=lambda name: (not name.startswith("model.checksum"), name))
+def _differences(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{name} is {_short(one.get(name))} there and {_short(two.get(name))} here"
+        for name in sorted({*one, *two}, key=lambda name: (name not in _CONTENTS, name))
         if one.get(name) != two.get(name)
-    ]
+    }
 
 
 def _short(value: object) -> str:

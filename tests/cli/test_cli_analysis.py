@@ -13,6 +13,7 @@ from pcbench.cli.figures import command as figures
 from pcbench.cli.report import command as report
 from pcbench.cli.results import command as results
 from pcbench.errors import RunError, UserError
+from pcbench.results.cell import Answers, Cell, encode
 from pcbench.results.study import load_results
 
 SUITES = {"imagenet-c": imagenet_c(["fog", "snow"])}
@@ -43,6 +44,31 @@ def test_compare_writes_the_tables_that_it_prints(run: Path, tmp_path: Path) -> 
         assert (tmp_path / "out" / name).stat().st_size > 0
     assert "dynamic against static" in (tmp_path / "out" / "comparison.md").read_text()
     assert list((tmp_path / "out" / "figures").glob("*.pdf"))
+
+
+def test_compare_says_how_many_cells_are_of_code_that_no_commit_says(run: Path) -> None:
+    def warned() -> list[str]:
+        result = CliRunner().invoke(compare, [str(run)])
+        assert result.exit_code == 0, result.output
+        return [line for line in result.stderr.splitlines() if "cells, " in line]
+
+    assert warned() == [], "all are of a clean checkout"
+    cells = load_results(run).cells
+    for cell, git in zip(cells, [{"commit": "b" * 40, "dirty": True}] * 3 + [{}], strict=False):
+        content = encode_again(cell, {**cell.provenance, "git": git})
+        cell.path.write_bytes(content)
+    both = "3 are from a checkout with uncommitted changes and 1 are from code of an unknown commit"
+    assert warned() == [f"warning: of {len(cells)} cells, {both}"]
+
+
+def encode_again(cell: Cell, provenance: dict[str, object]) -> bytes:
+    """The file of a cell that came from elsewhere."""
+    names = ("prediction", "confidence", "nll", "prediction_cumulative")
+    steps = cell.key.timesteps + 1
+    answers = Answers(
+        list(cell.column("image")[::steps]), cell.column("label")[::steps], {name: cell.matrix(name) for name in names}
+    )
+    return encode(cell.key, answers, provenance, cell.report)
 
 
 def test_compare_refuses_what_it_cannot_compare(tmp_path: Path) -> None:

@@ -196,6 +196,58 @@ def test_a_damaged_cell_is_named_and_computed_again(tmp_path: Path, suite: str) 
     assert contents(tmp_path / "run") == before
 
 
+@pytest.mark.parametrize("kept", [0, 4, 0.5, -1])
+def test_a_truncated_cell_is_named_and_the_rest_is_there(tmp_path: Path, suite: str, kept: float) -> None:
+    """Nothing, the first signature, half, all but the last byte."""
+    reference = sweep(tmp_path / "run", suite)
+    before = contents(tmp_path / "run")
+    victim = sorted((tmp_path / "run" / "records").iterdir())[3]
+    content = victim.read_bytes()
+    victim.write_bytes(content[: int(len(content) * kept) if isinstance(kept, float) else int(kept)])
+    study = load_results(tmp_path / "run")
+    (problem,) = study.problems
+    assert victim.name in problem
+    assert "\n" not in problem
+    assert len(study.cells) == 6
+    assert study.missing == 1
+    same(sweep(tmp_path / "run", suite), reference)
+    assert contents(tmp_path / "run") == before
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
+def test_a_cell_that_may_not_be_read_is_named_and_the_rest_is_there(tmp_path: Path, suite: str) -> None:
+    reference = sweep(tmp_path / "run", suite)
+    victim = sorted((tmp_path / "run" / "records").iterdir())[3]
+    victim.chmod(0)
+    study = load_results(tmp_path / "run")
+    (problem,) = study.problems
+    assert victim.name in problem
+    assert "ermission denied" in problem
+    assert len(study.cells) == 6
+    same(sweep(tmp_path / "run", suite), reference)  # written anew, in its place
+
+
+def test_temporary_folders_of_other_users_are_passed_over(
+    tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that many share, they lie side by side, and nobody may look into another's."""
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    other = tmp_path / "pcbench-images-other"
+    other.mkdir()
+    exists = Path.exists
+
+    def refused(self: Path, **more: bool) -> bool:
+        if self.parent == other:
+            raise PermissionError(13, "Permission denied", str(self))
+        return exists(self, **more)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    assert len(sweep(tmp_path / "run", suite, limit=2).study.cells) == 7
+    assert other.is_dir()
+
+
 def test_another_model_suite_or_number_of_images_extends_the_directory(tmp_path: Path, suite: str) -> None:
     first = sweep(tmp_path / "run", suite)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "records").iterdir()}

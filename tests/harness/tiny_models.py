@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,18 @@ class Tiny(TemporalClassifier):
         self.calls.append((len(x), timesteps))
         seen = nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
         return torch.stack([seen @ (self.first + t * self.drift).T for t in range(timesteps + 1)])
+
+
+class Told(Tiny):
+    """Says what it represents: what it sees, coarsely, drifting with time."""
+
+    has_representations = True
+
+    def representations(self, images: Tensor, timesteps: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        x = self.normalise(images)
+        seen = nn.functional.adaptive_avg_pool2d(x, 4)
+        for t, logits in enumerate(self.rollout(x, timesteps)):
+            yield logits, [seen, seen.pow(2) + t * seen]
 
 
 class Still(Tiny):
@@ -88,6 +101,10 @@ def large() -> Tiny:
 
 def tiny() -> Tiny:
     return Tiny()
+
+
+def told() -> Told:
+    return Told()
 
 
 def still() -> Still:

@@ -94,10 +94,10 @@ def train(
     import shutil
     from dataclasses import replace
 
+    from pcbench.cli.train._display import display
     from pcbench.errors import UserError
     from pcbench.training.classifier import WEIGHTS_FILE, ClassifierTraining, save_weights, start_with
     from pcbench.training.curves import draw_classifier
-    from pcbench.training.display import display
     from pcbench.training.distributed import processes
     from pcbench.training.examples import examples_of
     from pcbench.training.folder import TrainingFolder

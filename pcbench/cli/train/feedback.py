@@ -125,8 +125,8 @@ def _solve(
     """Least squares; the folder of a finished one only shows what it found."""
     from dataclasses import asdict
 
+    from pcbench.cli.train._display import display
     from pcbench.errors import UserError
-    from pcbench.training.display import display
     from pcbench.training.feedback import WEIGHTS_FILE, save_weights
     from pcbench.training.feedback_solution import FeedbackSolution
     from pcbench.training.folder import TrainingFolder
@@ -165,9 +165,9 @@ def _descend(
     """Gradient descent, from its state where the folder has one."""
     from dataclasses import asdict
 
+    from pcbench.cli.train._display import display
     from pcbench.models.feedback_weights import load_feedback_weights
     from pcbench.training.curves import draw_feedback
-    from pcbench.training.display import display
     from pcbench.training.feedback import WEIGHTS_FILE, FeedbackTraining, save_weights
     from pcbench.training.folder import TrainingFolder
 

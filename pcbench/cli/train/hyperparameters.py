@@ -77,8 +77,8 @@ def command(
     """
     import tomlkit
 
+    from pcbench.cli.train._display import display
     from pcbench.errors import UserError
-    from pcbench.training.display import display
     from pcbench.training.distributed import processes
     from pcbench.training.folder import TrainingFolder, write_whole
     from pcbench.training.hyperparameters import Tuning, TuningRecipe, options_of
