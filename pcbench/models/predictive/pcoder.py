@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pcbench.errors import UserError
 from pcbench.models.predictive.config import Hyperparameters
 from pcbench.models.predictive.pullback import flatten
+from pcbench.models.predictive.spectral import DIRECT, Route
 
 _MAX_ELEMENTS = 2**31
 _KEEP_ZERO = (nn.ReLU, nn.ReLU6, nn.Identity, nn.LeakyReLU)  # element by element: reach nothing further
@@ -21,6 +22,7 @@ class PCoder(nn.Module):
         C_sqrt: square root of the number of prediction elements that one unit of e_n reaches; a 0-dimensional buffer,
             and what it holds is what scaling "kc" uses.
         hyperparameters: weights of the terms of the update.
+        route: how a predictor that is a large transposed convolution is computed; see `routes.choose_routes`.
     """
 
     C_sqrt: Tensor
@@ -29,6 +31,7 @@ class PCoder(nn.Module):
         super().__init__()
         self.predictor = predictor
         self.hyperparameters = hyperparameters
+        self.route: Route = DIRECT
         self.register_buffer("C_sqrt", torch.tensor(math.sqrt(reach), dtype=torch.float32))
 
 

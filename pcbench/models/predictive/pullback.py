@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcbench.models.predictive import spectral
+from pcbench.models.predictive.spectral import DIRECT, Route
+from pcbench.models.predictive.spectrum import taps_of
 from pcbench.models.predictive.upconvolution import Upconvolution, is_upconvolution
 
 Pullback = Callable[[Tensor], Tensor]
@@ -22,14 +25,17 @@ _UPSAMPLE_ADJOINT = {
 }
 
 
-def predict(predictor: nn.Module, e: Tensor) -> tuple[Tensor, Pullback]:
+def predict(predictor: nn.Module, e: Tensor, route: Route = DIRECT) -> tuple[Tensor, Pullback]:
     """The prediction p = predictor(e), and v -> J^T v at e. One call of the predictor.
 
     Args:
         predictor: any module that maps (B, C, H, W) to the form of the layer below.
         e: (B, C, H, W).
+        route: of a transposed convolution with perhaps a ReLU; see `routes.choose_routes`.
     """
     layers = flatten(predictor)
+    if route != DIRECT and routed_layer(predictor) is not None and not _is_watched(predictor):
+        return _routed(layers, e, route)
     if all(_is_linear(layer) for layer in layers[:-1]) and (_is_linear(layers[-1]) or type(layers[-1]) is nn.ReLU):
         linear = layers[:-1] if type(layers[-1]) is nn.ReLU else layers
         if len(linear) == 2 and is_upconvolution(*linear) and not _is_watched(predictor):
@@ -57,6 +63,28 @@ def _upconvolved(linear: list[nn.Module], e: Tensor, *, rectified: bool) -> tupl
         return both(e), both.adjoint
     p = F.relu(both(e))
     return p, lambda v: both.adjoint(torch.ops.aten.threshold_backward(v, p, 0))
+
+
+def routed_layer(predictor: nn.Module) -> nn.ConvTranspose2d | None:
+    """The layer of a predictor that routes are about: a transposed convolution with nothing behind it but a ReLU."""
+    first, *rest = flatten(predictor)
+    if taps_of(first) is None or [type(layer) for layer in rest] not in ([], [nn.ReLU]):
+        return None
+    assert isinstance(first, nn.ConvTranspose2d)
+    return first
+
+
+def _routed(layers: list[nn.Module], e: Tensor, route: Route) -> tuple[Tensor, Pullback]:
+    """`predict` for a transposed convolution and perhaps a ReLU, each direction by its route."""
+    convolution = layers[0]
+    assert isinstance(convolution, nn.ConvTranspose2d)
+    p = spectral.forward(convolution, e, route)
+    if len(layers) == 1:
+        return p, lambda v: spectral.pullback(convolution, v, route)
+    rectified = F.relu(p)
+    return rectified, lambda v: spectral.pullback(
+        convolution, torch.ops.aten.threshold_backward(v, rectified, 0), route
+    )
 
 
 def _by_autograd(predictor: nn.Module, e: Tensor, *, differentiable: bool) -> tuple[Tensor, Pullback]:

@@ -46,7 +46,7 @@ class State:
     def prediction(self, n: int) -> Tensor:
         """p_n; its predictor is called once. Raises UserError when it does not have the shape of the layer below."""
         if n not in self._predicted:
-            p, pullback = predict(self._pcoders[n].predictor, self.representations[n])
+            p, pullback = predict(self._pcoders[n].predictor, self.representations[n], self._pcoders[n].route)
             if p.shape != self.below(n).shape:
                 raise UserError(
                     f"PCoder {n + 1}: its predictor gives shape {list(p.shape[1:])}, but the layer below has "
