@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pcbench.errors import UserError, did_you_mean
 from pcbench.models.predictive import spectral
 from pcbench.models.predictive.network import PredictiveNet
+from pcbench.models.predictive.pcoder import PCoder
 from pcbench.models.predictive.pullback import routed_layer
 from pcbench.models.predictive.spectral import DIRECT, kernels, spectrum_bytes
 from pcbench.models.predictive.spectrum import Tiles, best_engine, frequencies, taps_of
@@ -101,7 +102,8 @@ def use_routes(network: PredictiveNet, record: Mapping[str, Any]) -> None:
     Raises:
         UserError: the record is of another network.
     """
-    routes = [DIRECT] * len(network.pcoders)
+    pcoders = _pcoders(network)
+    routes = [DIRECT] * len(pcoders)
     for entry in record["choices"]:
         n = int(entry["pcoder"]) - 1
         if not 0 <= n < len(routes):
@@ -109,15 +111,20 @@ def use_routes(network: PredictiveNet, record: Mapping[str, Any]) -> None:
         tiles = entry["tiles"]
         if tiles is not None:
             routes[n] = replace(routes[n], **{str(entry["direction"]): Tiles(**tiles)})
-    for n, route in enumerate(routes):
-        if route != DIRECT and routed_layer(network.pcoders[n].predictor) is None:
+    for n, (pcoder, route) in enumerate(zip(pcoders, routes, strict=True)):
+        if route != DIRECT and routed_layer(pcoder.predictor) is None:
             raise UserError(f"the choice of routes is of another network: PCoder {n + 1} has no such predictor")
-        network.pcoders[n].route = route
+    for pcoder, route in zip(pcoders, routes, strict=True):
+        pcoder.route = route
+
+
+def _pcoders(network: PredictiveNet) -> list[PCoder]:
+    return [pcoder for pcoder in network.pcoders if isinstance(pcoder, PCoder)]
 
 
 def _candidates(network: PredictiveNet) -> list[tuple[int, nn.ConvTranspose2d, tuple[int, int]]]:
     """(number of the PCoder, its layer, height and width of its representation) where there is one to choose for."""
-    layers = [routed_layer(pcoder.predictor) for pcoder in network.pcoders]
+    layers = [routed_layer(pcoder.predictor) for pcoder in _pcoders(network)]
     if not any(layers):
         return []
     reference = next(network.parameters())

@@ -56,6 +56,9 @@ def spectrum_bytes(layer: nn.ConvTranspose2d, size: int) -> int:
 
 def forward(layer: nn.ConvTranspose2d, x: Tensor, route: Route) -> Tensor:
     """What the layer makes of x, by its route. (B, I, H, W) -> (B, O, s H, s W), differentiable any number of times."""
+    if not takes(layer, layer.weight, x, route.forward):
+        direct: Tensor = layer(x)
+        return direct
     y = _linear(x, layer.weight, layer, route, adjoint=False)
     return y if layer.bias is None else y + layer.bias.view(1, -1, 1, 1)
 
@@ -94,8 +97,8 @@ class _Spectral(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        return _linear(*gradients, weight, ctx.layer, ctx.route, adjoint=not ctx.adjoint), None, None, None, None
+        (weight,), (gradient,) = ctx.saved_tensors, gradients
+        return _linear(gradient, weight, ctx.layer, ctx.route, adjoint=not ctx.adjoint), None, None, None, None
 
 
 @dataclass
@@ -171,6 +174,8 @@ def _mark(weight: Tensor, tiles: Tiles) -> tuple[object, ...]:
     """What differs when kernels have to be made anew."""
     changes = 0 if weight.is_inference() else weight._version
     threads = torch.get_num_threads() if tiles.engine == "packed" else 0
-    values = weight.detach().flatten() if weight.device.type == "cpu" else weight.new_empty(0)
-    sample = values[:: max(1, len(values) // _SAMPLE)].tolist()
+    sample: list[float] = []
+    if weight.device.type == "cpu":  # as they lie in memory, whatever the layout: nothing is copied
+        count = min(_SAMPLE, weight.numel())
+        sample = weight.detach().as_strided((count,), (weight.numel() // count,)).tolist()
     return (weight.data_ptr(), changes, weight.dtype, weight.device, threads, *sample)

@@ -19,7 +19,7 @@ size whatever the batch, so an image's result does not depend on which images it
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -157,7 +157,7 @@ class Kernel:
         """Transform rows: (batch, tile, height, (part, kw), channel)."""
         tiles = -(-width // self._whole[1])
         out = ends[0].new_empty(batch, tiles, height, 2 * self._bins, self._inputs)
-        parts = out.split(self._inputs // len(ends), 4)
+        parts = out.chunk(len(ends), 4)
         for tile in range(tiles):
             start = tile * self._whole[1] - self._reach[1]
             low, high = max(start, 0), min(start + self._size, width)
@@ -268,7 +268,8 @@ class _Packed:
         self._groups, outputs, inputs = spectrum.shape
         shape = [1, self._groups * inputs, rows, 1]
         dense = spectrum.reshape(self._groups * outputs, inputs, 1, 1).to_mkldnn()
-        self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(dense, [0, 0], [1, 1], [1, 1], self._groups, shape)
+        pack: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight  # its stub lacks the shape
+        self._weight = pack(dense, [0, 0], [1, 1], [1, 1], self._groups, shape)
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = len(x)
@@ -281,5 +282,5 @@ class _Packed:
 
 def best_engine(dtype: torch.dtype, device: torch.device) -> Engine:
     """The fastest that there is for a type on a device."""
-    packs = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and torch.backends.mkldnn.is_available()
+    packs = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return "packed" if packs and device.type == "cpu" and dtype == torch.float32 else "batched"
