@@ -41,10 +41,10 @@ from pcbench.data.geometry import Geometry
 from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.harness.memory import keep_freed_memory
-from pcbench.models.resolve import load_model
 from pcbench.models.predictive.network import PredictiveNet
 from pcbench.models.predictive.routes import Mode, choose_routes, use_routes
 from pcbench.models.predictive.spectral import kernels
+from pcbench.models.resolve import load_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
