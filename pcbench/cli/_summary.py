@@ -6,6 +6,7 @@ import pandas as pd
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from pcbench.analysis.attacks import radius, worst_cases
 
@@ -14,70 +15,80 @@ _COLOURS = {"ok": "green", "suspicious": "yellow", "failed": "red", "not run": "
 _MOST_STEPS = 9
 
 
-def accuracy_summary(accuracy: pd.DataFrame, doubted: Collection[tuple[str, str]] = ()) -> Table:
-    """Accuracy in percent per suite, perturbation and system, a column for each timestep; means over severities.
+def accuracy_summary(accuracy: pd.DataFrame, doubted: Collection[tuple[str, str]] = ()) -> Group:
+    """Accuracy in percent: a table for each suite and system, a row for each perturbation, a column for each timestep.
 
-    Every row names data, weights and the number of images. A suite of attacks has a row for each radius, and no mean;
-    clean images are not part of a mean over perturbations.
+    The heading of a table names suite, network, weights, data and number of images. The answer comes first: the mean
+    over perturbations of each system, where there are several. A suite of attacks has a row for each radius, and no
+    mean; clean images are not part of a mean over perturbations. A network without dynamics has one column.
 
     Args:
         accuracy: rows with the columns of `pcbench.results.study.ACCURACY_COLUMNS`.
         doubted: (suite, model) of attacks that did not pass a sanity check: they are marked.
     """
-    steps = sorted(int(step) for step in accuracy["timestep"].unique())
-    if len(steps) > _MOST_STEPS:  # the first, the last, and some in between, so that the table fits
-        steps = sorted({steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)})
-    table = Table(title="accuracy in percent", title_justify="left", box=None, pad_edge=False)
-    table.add_column("suite, perturbation", overflow="fold")
-    table.add_column("model [weights]", overflow="fold")  # what tells two ablations apart is at the end of their names
-    table.add_column("data", overflow="fold", style="dim")
-    table.add_column("images", justify="right", style="dim")
-    for step in steps:
-        table.add_column(f"t={step}", justify="right")
     moving = accuracy[accuracy["has_dynamics"]]  # networks without dynamics have T = 0, which tells nothing
     known = [name for name in _APART if (moving if name == "T" else accuracy)[name].nunique() > 1]
+    parts: list[RenderableType] = [Text("accuracy in percent", style="italic")]
+    details: list[RenderableType] = []
     for suite, of_suite in accuracy.groupby("suite", sort=False):
         attacks = (of_suite["group"] == "attack").any()
         if attacks:  # a mean over radii or attacks says nothing: robustness is the worst case
             names = of_suite["perturbation"] + of_suite["severity"].map(lambda size: f" {size:.4g}" if size else "")
             of_suite = of_suite.assign(perturbation=names)
-        systems = ["model", "weights", "data", *known]
-        for name, rows in of_suite.groupby("perturbation", sort=False):
-            for system, of_system in rows.groupby(systems, sort=False):
-                doubt = (suite, system[0]) in doubted and (of_system["group"] == "attack").any()
-                what = f"{name} (?)" if doubt else str(name)
-                _add_row(table, f"{suite}: {what}", system, known, of_system, steps)
-        of_mean = of_suite[of_suite["group"] != "clean"]
-        if of_mean["perturbation"].nunique() > 1 and not attacks:
-            for system, of_system in of_mean.groupby(systems, sort=False):
-                _add_row(table, f"{suite}: mean", system, known, of_system, steps, style="bold")
+        for system, rows in of_suite.groupby(["model", "weights", "data", *known], sort=False):
+            doubt = (str(suite), str(system[0])) in doubted
+            heading = Text(_system(str(suite), system, known, rows), style="bold")
+            table = _table(rows, doubt)
+            averaged = rows[rows["group"] != "clean"]
+            if averaged["perturbation"].nunique() > 1 and not attacks:
+                mean = _new_table(rows)
+                mean.add_row("mean", *_cells(averaged, _steps(rows)), style="bold")
+                parts += [heading, mean]
+                details += [Text(""), heading, table]
+            else:
+                details += [Text(""), heading, table]
     if doubted:
-        table.caption = "(?) an attack in doubt: see the checks below"
-    return table
+        details.append(Text("(?) an attack in doubt: see the checks below", style="italic"))
+    return Group(*(parts if len(parts) > 1 else parts[:1]), *details)
 
 
 _APART = ("T", "seed", "dtype")  # what else can tell two systems apart
 
 
-def _add_row(
-    table: Table,
-    what: str,
-    system: Sequence[object],
-    known: Sequence[str],
-    rows: pd.DataFrame,
-    steps: list[int],
-    style: str | None = None,
-) -> None:
+def _system(suite: str, system: Sequence[object], known: Sequence[str], rows: pd.DataFrame) -> str:
     model, weights, data, *rest = map(str, system)
     more = "".join(f", {name} {value}" for name, value in zip(known, rest, strict=True))
-    cells = (what, f"{model} [{weights}]{more}", data, *_cells(rows, steps))
-    table.add_row(*map(escape, cells), style=style)
+    return f"{suite}: {model} [{weights}]{more}; {data}, {rows['n'].max()} images"
+
+
+def _steps(rows: pd.DataFrame) -> list[int]:
+    """The timesteps to show: all, or the first, the last and some in between, so that the table fits."""
+    steps = sorted(int(step) for step in rows["timestep"].unique()) if rows["has_dynamics"].any() else [0]
+    if len(steps) > _MOST_STEPS:
+        steps = sorted({steps[round(i * (len(steps) - 1) / (_MOST_STEPS - 1))] for i in range(_MOST_STEPS)})
+    return steps
+
+
+def _new_table(rows: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=True)
+    table.add_column("", overflow="fold", min_width=20)
+    for step in _steps(rows):
+        table.add_column(f"t={step}" if rows["has_dynamics"].any() else "every t", justify="right")
+    return table
+
+
+def _table(rows: pd.DataFrame, doubt: bool) -> Table:
+    table, steps = _new_table(rows), _steps(rows)
+    for name, part in rows.groupby("perturbation", sort=False):
+        what = f"{name} (?)" if doubt and (part["group"] == "attack").any() else str(name)
+        table.add_row(escape(what), *_cells(part, steps))
+    return table
 
 
 def _cells(rows: pd.DataFrame, steps: list[int]) -> list[str]:
     # each perturbation counts once, however many severities it has
     means = rows.groupby(["timestep", "perturbation"])["accuracy"].mean().groupby("timestep").mean()
-    return [str(rows["n"].max()), *(f"{100 * means[step]:.1f}" if step in means else "" for step in steps)]
+    return [f"{100 * means[step]:.1f}" if step in means else "" for step in steps]
 
 
 def robust_summary(robust: pd.DataFrame) -> Group:

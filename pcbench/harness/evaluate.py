@@ -31,15 +31,18 @@ class Batch:
         images: (B, 3, H, W) float32 in [0, 1], on the device.
         labels: (B,) int64, on the device.
         ids: B ids.
+        columns: what a perturbation said of each image, (B,) each.
     """
 
     images: Tensor
     labels: Tensor
     ids: tuple[str, ...]
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     def part(self, start: int, stop: int) -> "Batch":
         """Some of its images."""
-        return Batch(self.images[start:stop], self.labels[start:stop], self.ids[start:stop])
+        columns = {name: value[start:stop] for name, value in self.columns.items()}
+        return Batch(self.images[start:stop], self.labels[start:stop], self.ids[start:stop], columns)
 
 
 def to_batch(
@@ -136,6 +139,10 @@ class Evaluation:
             logits = self.model(batch.images, timesteps=self.cell.timesteps)
         part = self.judged(batch, columns, logits)
         self.keep(part, now_on(batch.images.device) - start)
+
+    def answer_perturbed(self, batch: Batch) -> None:
+        """`answer`, of images that carry what the perturbation said of them."""
+        self.answer(batch, batch.columns)
 
     @property
     def _casts(self) -> bool:

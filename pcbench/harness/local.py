@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -85,13 +85,17 @@ def events(
     to be prepared, which is a little before the model sees them.
     """
     size, seed = settings.batch_size, plan.config.seed
-    batches = [range(start, min(start + size, len(images.ids))) for start in range(0, len(images.ids), size)]
+
+    def batches_of(group: Group) -> list[range]:
+        # attacks drop the images that are done, which pays where there are many to go on with
+        at_once = max(size, KINDS[group.conditions[0].kind].wanted_at_once or 1)
+        return [range(start, min(start + at_once, len(images.ids))) for start in range(0, len(images.ids), at_once)]
 
     def tasks() -> Iterator[Task]:
         for group in by_source(groups, images):
             ahead = _perturbations(group, images) if _is_ahead(group, settings.device) else ()
             source, _ = images.source(group.conditions[0], group.geometry)
-            for batch in batches:
+            for batch in batches_of(group):
                 for rows in _portions(batch, group):
                     part, positions = source.part(tuple(rows))
                     yield Task(part, positions, tuple(images.ids[row] for row in rows), ahead, seed, group)
@@ -107,7 +111,7 @@ def events(
         on_device = bool(perturbations) and not _is_ahead(group, settings.device)
         evaluations = [Evaluation(cell, plan.subjects[cell.subject], seed, plan.dtype) for cell in group.cells]
         of_each = [[each for each in evaluations if each.cell.condition == one] for one in group.conditions]
-        for number, rows in enumerate(batches):
+        for number, rows in enumerate(batches_of(group)):
             if number:
                 waited = time.perf_counter()
             wanted = len(_portions(rows, group))
@@ -175,5 +179,10 @@ def _through(evaluations: list[Evaluation], batch: Batch, group: Group, chunks: 
         def work(part: Batch, evaluation: Evaluation = evaluation) -> None:
             evaluation.answer(*evaluation.perturb(part))
 
-        chunks.each(batch, work)
+        if evaluation.perturbation.wanted_at_once is not None:  # it looks after memory by itself
+            perturbed, columns = evaluation.perturb(batch)
+            whole = replace(perturbed, columns=columns)
+            chunks.each(whole, evaluation.answer_perturbed)
+        else:
+            chunks.each(batch, work)
         yield Beat(evaluation.glance(), len(batch.ids))

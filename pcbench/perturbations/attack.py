@@ -399,7 +399,7 @@ def _settle_source(params: Mapping[str, Any], model: TemporalClassifier, where: 
 
     Raises:
         UserError: no such model, or one of other classes.
-        _NotForThisModelError: it is the model itself: that is no transfer.
+        _NotForThisModelError: it is the model itself: that is no transfer; or, for evidence, it is not at hand.
     """
     if not params["source"]:
         return {}
@@ -410,6 +410,8 @@ def _settle_source(params: Mapping[str, Any], model: TemporalClassifier, where: 
         if not model.name or find(model.name).spec.baseline is None:
             raise _NotForThisModelError
         source = resolve(model.name, model.weights).baseline
+        if source is None and params.get("role", "attack") != "attack":
+            raise _NotForThisModelError
         if source is None:
             raise UserError(f"{where}: the baseline of {model.name} has no weights at hand; name another source")
     else:

@@ -169,5 +169,5 @@ def test_networks_are_compared_over_the_attacks_that_both_went_through() -> None
     assert found.loc[1, ["n", "gained", "lost"]].tolist() == [4, 2, 1]
     assert found.loc[1, "difference"] == pytest.approx(0.25)
     assert found.loc[1, "low"] < 0.25 < found.loc[1, "high"]
-    assert found.loc[1, "p"] == 1.0
+    assert 0.5 < found.loc[1, "p"] <= 1
     assert compare_robustness(pd.DataFrame(ours[-8:]), pd.DataFrame(theirs)).empty

@@ -31,7 +31,7 @@ TABLES: list[dict[str, object]] = [
     {**MARGIN, "role": "large", "options": {"steps": 10}, "epsilons": [0.25]},
     {**MARGIN, "role": "comparison", "gradient": "truncated", "options": {"steps": 20}},
     {"kind": "attack", "attack": "fgsm", "role": "weaker", "epsilons": [0.03]},
-    {"kind": "attack", "attack": "square", "role": "weaker", "options": {"queries": 100}, "epsilons": [0.03]},
+    {**MARGIN, "attack": "square", "role": "weaker", "options": {"queries": 160, "rescaled": True}},
     {"kind": "noise-control", "noises": ["salt-and-pepper"], "epsilons": [0.03]},
 ]
 
@@ -84,7 +84,8 @@ def faulty(kind: type[Tiny], masked: bool = False) -> Tiny:
 def test_a_strong_attack_on_an_honest_network_is_believed() -> None:
     checks = found(evaluate(network(), TABLES, *task(24, seed=3)))
     not_run = {name for name, check in checks.items() if check.verdict == "not run"}
-    assert not_run == {"white-box beats hard-label", "white-box beats transfer", "strongest white-box"}
+    absent = {"white-box beats hard-label", "white-box beats transfer", "strongest white-box"}
+    assert absent <= not_run <= absent | {"Square after white-box"}  # which may be too weak on so few images
     doubted = {name: check.figure for name, check in checks.items() if check.verdict not in ("ok", "not run")}
     assert not doubted
 

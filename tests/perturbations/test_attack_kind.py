@@ -240,8 +240,6 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
     [
         ("pvgg16-cifar", "cifar10-half", ("vgg16-cifar", "cifar10-half")),
         ("pvgg16-cifar", "random", ("vgg16-cifar", "random")),
-        # the feedforward network has a tag of that name too, but no weights for it are shipped
-        ("convrnn-rgc-shallow-cifar", "cifar10-half", ("convrnn-feedforward-shallow-cifar", "cifar10-matched")),
     ],
 )
 def test_a_baseline_has_the_model_s_weights_or_those_at_hand(
@@ -250,6 +248,17 @@ def test_a_baseline_has_the_model_s_weights_or_those_at_hand(
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
     found = _settle_source({"source": "baseline"}, load_model(name, weights), "here")
     assert (found["source"], found["source_weights"]) == expected
+
+
+def test_evidence_from_a_baseline_that_is_not_at_hand_is_left_out_and_an_attack_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
+    model = load_model("convrnn-rgc-shallow-cifar", "cifar10-half")
+    with pytest.raises(_NotForThisModelError):
+        _settle_source({"source": "baseline", "role": "weaker"}, model, "here")
+    with pytest.raises(UserError, match="has no weights at hand; name another source"):
+        _settle_source({"source": "baseline", "role": "attack"}, model, "here")
 
 
 def test_a_transfer_is_never_from_the_network_itself() -> None:
