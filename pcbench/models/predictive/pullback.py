@@ -36,10 +36,10 @@ def prepared(predictor: nn.Module, route: Route = DIRECT) -> Predict:
     layers = flatten(predictor)
     if _is_watched(predictor):
         return lambda e: _by_autograd(predictor, e)
-    parts: list[Predict] = []
     if route != DIRECT and (routed := routed_layer(predictor)) is not None:
-        parts.append(_routed(routed, route))
-        layers = layers[1:]
+        # what comes out is a view, which a ReLU must not overwrite
+        return _chain([_routed(routed, route), *(_prepared_layer(layer, first=True) for layer in layers[1:])])
+    parts: list[Predict] = []
     while layers:
         if len(layers) > 1 and is_upconvolution(layers[0], layers[1]):
             parts.append(_upconvolution(layers[0], layers[1]))
@@ -99,7 +99,7 @@ def _routed(layer: nn.ConvTranspose2d, route: Route) -> Predict:
 
 
 def _prepared_layer(layer: nn.Module, *, first: bool) -> Predict:
-    """One layer; `first` where its input is the representation itself, which must not be overwritten."""
+    """One layer; `first` where its input must not be overwritten, e.g. is the representation itself."""
     kind = type(layer)
     if kind is nn.ReLU:
         in_place = bool(getattr(layer, "inplace", False)) and not first

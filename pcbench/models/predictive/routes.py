@@ -19,7 +19,7 @@ from pcbench.models.predictive.network import PredictiveNet
 from pcbench.models.predictive.pcoder import PCoder
 from pcbench.models.predictive.pullback import routed_layer
 from pcbench.models.predictive.spectral import DIRECT, kernels, spectrum_bytes
-from pcbench.models.predictive.spectrum import Tiles, best_engine, frequencies, taps_of
+from pcbench.models.predictive.spectrum import Tiles, best_engine, can_pack, frequencies, packed_fault, taps_of
 
 Mode = Literal["direct", "fft", "measured"]
 Direction = Literal["forward", "pullback"]
@@ -30,6 +30,7 @@ _PER_BYTE = 8  # operations in the time in which a byte of the kernels is read
 _TRANSFORM = 2  # the matrices of the transforms are small, and as much slower
 _CLEAR = 2.0  # a ratio of seconds that needs no second look
 _TURNS = 3
+_PACKED = "oneDNN's product with packed kernels"
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,15 @@ def choose_routes(network: PredictiveNet, batch: int, mode: Mode = "measured") -
     chosen fit into `spectral.kernels.limit` together; where the best tiles would not, smaller ones are taken, or none.
 
     Args:
-        network: in the type and on the device that it will run in.
+        network: in the type and on the device that it will run in; likewise the autocast around this call. Within
+            one, pullbacks are computed in its type, so there is none to choose for.
         batch: images, as the batches will have.
         mode: "direct": none. "fft": by counting operations, which gives the same choice on every machine with the same
             engine. "measured": of these, those that are faster here and now.
 
     Returns:
-        The record: mode, batch, device, threads, limit, and the fields of a `Choice` for each candidate.
+        The record: mode, batch, device, threads, limit, fallback (why the products do not come from the fastest
+        engine for the device; None where they do), and the fields of a `Choice` for each candidate.
 
     Raises:
         UserError: an unknown mode, or no image.
@@ -77,19 +80,24 @@ def choose_routes(network: PredictiveNet, batch: int, mode: Mode = "measured") -
         raise UserError(f"mode is {mode!r}; {did_you_mean(str(mode), get_args(Mode))}")
     if batch < 1:
         raise UserError(f"batch is {batch}; a choice is made for at least one image")
+    reference = next(network.parameters(), torch.empty(0))
+    directions: tuple[Direction, ...] = get_args(Direction)
+    if torch.is_autocast_enabled(reference.device.type):
+        directions = ("forward",)
     choices: list[Choice] = []
     if mode != "direct":
         for number, layer, shape in _candidates(network):
-            for direction in get_args(Direction):
+            for direction in directions:
                 room = kernels.limit - sum(choice.nbytes for choice in choices)
                 choice = _planned(number, direction, layer, shape, batch, room)
                 choices.append(_measured(choice, layer, shape, batch) if mode == "measured" else choice)
     record = {
         "mode": mode,
         "batch": batch,
-        "device": next((p.device.type for p in network.parameters()), "cpu"),
+        "device": reference.device.type,
         "threads": torch.get_num_threads(),
         "limit": kernels.limit,
+        "fallback": _fallback(reference) if any(choice.tiles is not None for choice in choices) else None,
         "choices": [asdict(choice) for choice in choices],
     }
     use_routes(network, record)
@@ -100,7 +108,7 @@ def use_routes(network: PredictiveNet, record: Mapping[str, Any]) -> None:
     """Set what a record of `choose_routes` says; what it does not name takes the direct convolution.
 
     Raises:
-        UserError: the record is of another network.
+        UserError: the record is of another network, or of a PyTorch whose engine this one does not have.
     """
     pcoders = _pcoders(network)
     routes = [DIRECT] * len(pcoders)
@@ -110,12 +118,21 @@ def use_routes(network: PredictiveNet, record: Mapping[str, Any]) -> None:
             raise UserError(f"the choice of routes names PCoder {n + 1}; the network has {len(routes)}")
         tiles = entry["tiles"]
         if tiles is not None:
+            if tiles["engine"] == "packed" and (fault := packed_fault()) is not None:
+                raise UserError(
+                    f"the choice of routes is of a machine with another PyTorch: here {_PACKED} fails: {fault}"
+                )
             routes[n] = replace(routes[n], **{str(entry["direction"]): Tiles(**tiles)})
     for n, (pcoder, route) in enumerate(zip(pcoders, routes, strict=True)):
         if route != DIRECT and routed_layer(pcoder.predictor) is None:
             raise UserError(f"the choice of routes is of another network: PCoder {n + 1} has no such predictor")
     for pcoder, route in zip(pcoders, routes, strict=True):
         pcoder.route = route
+
+
+def _fallback(reference: Tensor) -> str | None:
+    fault = packed_fault() if can_pack(reference.dtype, reference.device) else None
+    return None if fault is None else f"torch.bmm, since {_PACKED} fails: {fault}"
 
 
 def _pcoders(network: PredictiveNet) -> list[PCoder]:
@@ -198,7 +215,7 @@ def _measured(choice: Choice, layer: nn.ConvTranspose2d, shape: tuple[int, int],
     x = x.contiguous(memory_format=torch.channels_last)
     route = replace(DIRECT, **{choice.direction: choice.tiles})
     compute = spectral.forward if forward else spectral.pullback
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(like.device.type, enabled=False):
         _seconds(lambda: compute(layer, x, route), x)  # makes the kernels
         ours, theirs = _turns([lambda: compute(layer, x, route), lambda: compute(layer, x, DIRECT)], x)
     if ours < theirs:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcbench.models.predictive.spectrum import Kernel, Tiles, frequencies, taps_of
+from pcbench.models.predictive.spectrum import Kernel, Tiles, can_pack, frequencies, taps_of
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ _SAMPLE = 64  # values of a weight
 def takes(layer: nn.ConvTranspose2d, weight: Tensor, x: Tensor, tiles: Tiles | None) -> bool:
     """Whether a product with the layer's weight is computed here.
 
-    Not without tiles, under autocast, in other types than float32 and float64, while compiling, on tensors that only
-    stand for others, where the kernels would take more memory than all may, or where the weight is being trained: its
-    kernels would be new at every step.
+    Not without tiles, under autocast, in other types than float32 and float64 (or than the engine's), while compiling,
+    on tensors that only stand for others, where the kernels would take more memory than all may, or where the weight
+    is being trained: its kernels would be new at every step.
     """
     taps = taps_of(layer)
     return (
@@ -41,6 +41,7 @@ def takes(layer: nn.ConvTranspose2d, weight: Tensor, x: Tensor, tiles: Tiles | N
         and x.dtype == weight.dtype
         and x.device == weight.device
         and x.dtype in (torch.float32, torch.float64)
+        and (tiles.engine == "batched" or can_pack(x.dtype, x.device))
         and not (weight.requires_grad and torch.is_grad_enabled())
         and not torch.is_autocast_enabled(x.device.type)
         and not torch.compiler.is_compiling()
@@ -156,6 +157,11 @@ class Kernels:
         """Drop those of a layer."""
         with self._lock:
             self._held.pop(layer, None)
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._held.clear()
 
     def _make_room(self, wanted: int) -> None:
         for layer, key, _ in sorted(self._all(), key=lambda entry: entry[2].used):

@@ -21,7 +21,7 @@ size whatever the batch, so an image's result does not depend on which images it
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import torch
@@ -280,7 +280,29 @@ class _Packed:
         return product.permute(0, 2, 3, 1).view(rows, self._groups, -1)
 
 
+def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether "packed" is for a type on a device, where PyTorch has it; see `packed_fault`."""
+    return device.type == "cpu" and dtype == torch.float32
+
+
 def best_engine(dtype: torch.dtype, device: torch.device) -> Engine:
-    """The fastest that there is for a type on a device."""
-    packs = hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return "packed" if packs and device.type == "cpu" and dtype == torch.float32 else "batched"
+    """The fastest that works for a type on a device."""
+    return "packed" if can_pack(dtype, device) and packed_fault() is None else "batched"
+
+
+@cache
+def packed_fault() -> str | None:
+    """Why the engine "packed" does not work with this PyTorch, one line; None where it does.
+
+    Both of its operators are PyTorch's own business: another version may lack them, or take other arguments. So it is
+    tried on a product of whole numbers, which has to come out exactly.
+    """
+    spectrum = (torch.arange(5 * 6 * 3) % 7).float().view(5, 6, 3)
+    rows = (torch.arange(4 * 5 * 3) % 5).float().view(4, 5, 3)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            found = _Packed(spectrum, len(rows))(rows)
+            right = torch.equal(found, _Batched(spectrum)(rows))
+    except Exception as error:  # names that are gone, other arguments, no oneDNN: each raises its own
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None if right else "its products are wrong"

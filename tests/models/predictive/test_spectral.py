@@ -4,6 +4,7 @@ import copy
 import gc
 import json
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 import pcbench
 from pcbench.errors import UserError
-from pcbench.models.predictive import spectral
+from pcbench.models.predictive import routes, spectral, spectrum
 from pcbench.models.predictive.network import PredictiveNet
 from pcbench.models.predictive.pullback import prepared
 from pcbench.models.predictive.routes import choose_routes, use_routes
@@ -243,3 +244,41 @@ def test_a_choice_that_cannot_be_is_refused() -> None:
     record["choices"][0]["pcoder"] = 7
     with pytest.raises(UserError, match="PCoder 7"):
         use_routes(net, record)
+
+
+@pytest.mark.parametrize("lacks", ["reorder", "product", "numbers"])
+def test_an_engine_is_tried_before_it_is_used(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = network()
+    record = choose_routes(net, 8, "fft")
+    if lacks == "reorder":
+        monkeypatch.delattr(torch._C._nn, "mkldnn_reorder_conv2d_weight", raising=False)
+    else:
+        monkeypatch.setattr(spectrum._Packed, "__call__", {"product": _missing, "numbers": _zeros}[lacks])
+    monkeypatch.setattr(spectrum, "packed_fault", cache(spectrum.packed_fault.__wrapped__))
+    monkeypatch.setattr(routes, "packed_fault", spectrum.packed_fault)
+    here = choose_routes(net, 8, "fft")
+    assert {entry["tiles"]["engine"] for entry in here["choices"] if entry["tiles"]} == {"batched"}
+    assert "fails" in here["fallback"]
+    if record["fallback"] is None:
+        with pytest.raises(UserError, match="another PyTorch"):
+            use_routes(net, record)
+
+
+def _missing(product: object, x: Tensor) -> Tensor:
+    raise RuntimeError("no such operator")
+
+
+def _zeros(product: object, x: Tensor) -> Tensor:
+    return torch.zeros(4, 5, 6)
+
+
+def test_a_relu_in_place_behind_a_layer_without_bias() -> None:
+    direct = nn.ConvTranspose2d(2, 3, 6, 2, 2, bias=False).double()
+    predictor = nn.Sequential(direct, nn.ReLU(inplace=True)).requires_grad_(False)
+    x = torch.randn(1, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    p, pullback = prepared(predictor, both_ways(5))(x)
+    expected = predictor(x.clone())
+    v = torch.randn_like(expected)
+    torch.testing.assert_close(p, expected)
+    torch.testing.assert_close(pullback(v), torch.autograd.grad(expected, x, v, retain_graph=True)[0])
+    torch.testing.assert_close(torch.autograd.grad(p, x, v)[0], torch.autograd.grad(expected, x, v)[0])
