@@ -255,7 +255,7 @@ class Sweep:
 
     def _choose_predictors(self, left: Sequence[Cell]) -> None:
         """Once, for all cells and workers, and after costs were counted, which are those of the direct form."""
-        mode = cast(Mode, self.config.predictors)
+        mode = cast("Mode", self.config.predictors)
         if mode != "direct":
             self.told.say("choosing how predictors compute")
         batch = min(self.settings.batch_size, len(self.images.ids))

@@ -1,4 +1,4 @@
-"""How the predictors of a run's networks compute: chosen once, recorded in every cell, and no matter for what they say."""
+"""How predictors compute is chosen once for a run, recorded in every cell, and decides rounding alone."""
 
 import json
 from pathlib import Path
@@ -47,10 +47,12 @@ def network(predictor: str = "ConvTranspose2d(32, 16, kernel_size=14, stride=2, 
     return pcbench.predify(Wide().eval(), config).requires_grad_(False)
 
 
+class OfImageNet(PredictiveClassifier):
+    label_space = "imagenet"
+
+
 def wide() -> PredictiveClassifier:
-    model = PredictiveClassifier(network(), 1000, tiny_models.PREPROCESSING, 2)
-    model.label_space = "imagenet"  # type: ignore[misc]  # of this one
-    return model
+    return OfImageNet(network(), 1000, tiny_models.PREPROCESSING, 2)
 
 
 def assert_same_answers(one: RunResult, other: RunResult) -> None:
@@ -61,7 +63,7 @@ def assert_same_answers(one: RunResult, other: RunResult) -> None:
 def predictors(result: RunResult) -> dict[str, object]:
     """What every cell says; they agree, and the request with them."""
     cells = read_cells(result.directory, lambda line: pytest.fail(line))
-    (said,) = {json.dumps(cell.provenance["compute"]["predictors"]) for cell in cells}  # type: ignore[index]
+    (said,) = {json.dumps(cell.provenance["compute"]["predictors"]) for cell in cells}
     found: dict[str, object] = json.loads(said)
     assert read_requests(result.directory).requests[0].compute["predictors"] == found
     return found
