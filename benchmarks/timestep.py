@@ -1,16 +1,19 @@
 """One timestep of pVGG16 and pEfficientNetB0: pcbench against a literal implementation of the equations.
 
     python benchmarks/timestep.py [--models NAME ...] [--device cpu|cuda] [--batch-size N] [--timesteps T] [--repeats N]
-                                  [--dtypes ...] [--no-memory] [--literal-keeps-memory] [--limits]
-                                  [--agreement NAME[=TAG] ...]
+                                  [--dtypes ...] [--no-memory] [--literal-keeps-memory] [--limits] [--layers]
+                                  [--gradients] [--routes direct|fft|measured] [--agreement NAME[=TAG] ...]
 
-The literal implementation is what one writes from the paper: forward hooks that run the whole network at every
+The rival is the public Predify package where it can be imported (see `rival.py`; put its folder on PYTHONPATH), else
+the literal implementation, which is what one writes from the paper: forward hooks that run the whole network at every
 timestep, and autograd for the gradient of the prediction error, in float32, PyTorch's defaults throughout. pcbench runs
-as `pcbench run` runs it: the network as `load_model` gives it, and the allocator told to keep freed memory. Each has a
-process of its own and they take turns on the same images; a figure is the median over the turns, a ratio that of the
-medians, and images/s counts one image and one timestep. A bfloat16 row compares pcbench in bfloat16 with the literal
-implementation in float32 and, in the last column, in bfloat16. With --literal-keeps-memory the literal side is told the
-same about its allocator. Prints Markdown tables.
+the network as `load_model` gives it, the routes of large predictors chosen for the batch, the allocator told to keep
+freed memory. Each has a process of its own and they take turns on the same images; a figure is the median over the
+turns, a ratio that of the medians, and images/s counts one image and one timestep. A bfloat16 row compares pcbench in
+bfloat16 with the rival in float32 and, in the last column, in bfloat16. With --literal-keeps-memory the rival is told
+the same about its allocator. With --layers, each large predictor and its adjoint by either route, and how far the
+products of spectra are from the machine's own limits. With --gradients, the gradient of the last answer with respect to
+the image, by either route (the exact one, which the rivals cannot take). Prints Markdown tables.
 """
 
 import argparse
@@ -26,10 +29,12 @@ from contextlib import AbstractContextManager, nullcontext
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from limits import bandwidth, matrix_peak, operations
+from rival import Predify, has_predify
 from torch import Tensor, nn
 
 from pcbench.data.geometry import Geometry
@@ -37,6 +42,8 @@ from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.harness.memory import keep_freed_memory
 from pcbench.models.predictive.network import PredictiveNet
+from pcbench.models.predictive.routes import Mode, choose_routes, use_routes
+from pcbench.models.predictive.spectral import kernels
 from pcbench.models.resolve import load_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -106,7 +113,10 @@ def make(name: str, device: str, side: str, dtype: str) -> nn.Module:
     if side == "pcbench" and dtype != "float32":
         model.hold_weights_in(DTYPES[dtype])
     network = model.network
-    return network if side == "pcbench" else Literal(network).eval().to(memory_format=torch.contiguous_format)
+    if side == "pcbench":
+        return network
+    rival = Predify(network) if side == "predify" else Literal(network)
+    return rival.eval().to(memory_format=torch.contiguous_format)
 
 
 def images_for(name: str, device: str) -> Tensor:
@@ -135,7 +145,15 @@ def timed(network: nn.Module, x: Tensor, timesteps: int, device: str, dtype: str
 
 
 def _turns(
-    connection: Connection, name: str, side: str, batch: int, timesteps: int, device: str, threads: int, keep: bool
+    connection: Connection,
+    name: str,
+    side: str,
+    batch: int,
+    timesteps: int,
+    device: str,
+    threads: int,
+    keep: bool,
+    routes: Mode,
 ) -> None:
     """The child process of a side: for every dtype that it is sent, one pass; sends back seconds and logits."""
     torch.set_num_threads(threads)
@@ -144,7 +162,11 @@ def _turns(
     x = prepared(images_for(name, device)[:batch], side)
     networks: dict[str, nn.Module] = {}
     while dtype := connection.recv():
-        network = networks.get(dtype) or networks.setdefault(dtype, make(name, device, side, dtype))
+        if dtype not in networks:
+            networks[dtype] = made = make(name, device, side, dtype)
+            if isinstance(made, PredictiveNet):
+                choose_routes(made, batch, routes)
+        network = networks[dtype]
         seconds, logits = timed(network, x, timesteps, device, dtype)
         connection.send((seconds, logits.float().cpu().numpy()))
 
@@ -152,10 +174,10 @@ def _turns(
 class Side:
     """One of the two, in a process of its own."""
 
-    def __init__(self, name: str, side: str, batch: int, timesteps: int, device: str, keep: bool) -> None:
+    def __init__(self, name: str, side: str, batch: int, timesteps: int, device: str, keep: bool, routes: Mode) -> None:
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, name, side, batch, timesteps, device, torch.get_num_threads(), keep)
+        arguments = (theirs, name, side, batch, timesteps, device, torch.get_num_threads(), keep, routes)
         self._process = context.Process(target=_turns, args=arguments)
         self._process.start()
 
@@ -231,6 +253,56 @@ def print_limits(rates: dict[tuple[str, str], float], timesteps: int, device: st
         print(f"| {name} | {dtype} | {needed / 1e9:.2f} | {needed * rate / 1e9:.0f} | {peak / 1e9:.0f} | {share} |")
 
 
+def print_layers(name: str, batch: int, device: str) -> None:
+    """A table of the large predictors and their adjoints by either route, and of what the limits would allow.
+
+    The limit is the sum of what the products and transforms take at the fastest product or convolution that the machine
+    shows, or what reading the kernels takes, whichever is more.
+    """
+    network = make(name, device, "pcbench", "float32")
+    assert isinstance(network, PredictiveNet)
+    peak, speed = matrix_peak(torch.float32, device), bandwidth(device)
+    record = choose_routes(network, batch, "measured")
+    print(f"\n{name}, batch {batch}: {peak / 1e9:.0f}e9 operations/s, {speed / 1e9:.0f} GB/s, ", end="")
+    print(f"kernels {kernels.nbytes / 2**20:.0f} MiB of {kernels.limit / 2**20:.0f}\n")
+    print("| PCoder | direction | tile | direct, ms | spectra, ms | ratio | 1e9 operations | MiB | limit, ms | share |")
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    for entry in record["choices"]:
+        if entry["seconds"] is None:
+            continue
+        seconds, direct = entry["seconds"], entry["direct_seconds"]
+        tile = "direct" if entry["tiles"] is None else str(entry["tiles"]["size"])
+        limit = max(entry["operations"] / peak, entry["nbytes"] / speed)
+        print(
+            f"| {entry['pcoder']} | {entry['direction']} | {tile} | {1e3 * direct:.0f} | {1e3 * seconds:.0f} | "
+            f"{direct / seconds:.1f} | {entry['operations'] / 1e9:.1f} | {entry['nbytes'] / 2**20:.0f} | "
+            f"{1e3 * limit:.0f} | {100 * limit / seconds:.0f} % |",
+            flush=True,
+        )
+
+
+def print_gradients(name: str, batch: int, timesteps: int, device: str, repeats: int, routes: Mode) -> None:
+    """A row for the seconds of forward and backward by either route, in turns, and how far the gradients differ."""
+    network, x = make(name, device, "pcbench", "float32"), images_for(name, device)[:batch].requires_grad_()
+    assert isinstance(network, PredictiveNet)
+    record = choose_routes(network, batch, routes)
+    seconds: dict[str, list[float]] = {"direct": [], "routed": []}
+    found: dict[str, Tensor] = {}
+    for turn in range(repeats + 1):
+        for side in seconds if turn % 2 else list(seconds)[::-1]:
+            use_routes(network, record if side == "routed" else {"choices": []})
+            start = time.perf_counter()
+            (found[side],) = torch.autograd.grad(network(x, timesteps)[-1].logsumexp(1).sum(), x)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[side].append(time.perf_counter() - start)
+    direct, routed = (statistics.median(values) for values in seconds.values())
+    difference = float((found["routed"] - found["direct"]).norm() / found["direct"].norm())
+    print(f"\nGradient of {name} through t = 0..{timesteps}, batch {batch}: direct {direct:.2f} s, ", end="")
+    print(f"routed {routed:.2f} s, ratio {direct / routed:.2f}; relative difference {difference:.1e}", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -242,6 +314,9 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--literal-keeps-memory", action="store_true")
+    parser.add_argument("--layers", action="store_true", help="say what each large predictor takes by either route")
+    parser.add_argument("--gradients", action="store_true", help="the same for the gradient with respect to the image")
+    parser.add_argument("--routes", default="measured", choices=get_args(Mode))
     parser.add_argument("--limits", action="store_true", help="say how far pcbench is from the machine's own limits")
     parser.add_argument(
         "--agreement",
@@ -252,19 +327,20 @@ def main() -> None:
     arguments = parser.parse_args()
     device, T, batch = arguments.device, arguments.timesteps, arguments.batch_size
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    rival = "predify" if has_predify() else "literal"
     where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads{load}"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {device}: {where}; batch {batch}, T = {T}\n")
     print(
-        "| network | dtype | literal float32, images/s | pcbench, images/s | ratio | literal, MiB | pcbench, MiB | ",
+        f"| network | dtype | {rival} float32, images/s | pcbench, images/s | ratio | {rival}, MiB | pcbench, MiB | ",
         end="",
     )
-    print("ratio to literal in the same dtype |\n|---|---|---|---|---|---|---|---|", flush=True)
+    print(f"ratio to {rival} in the same dtype |\n|---|---|---|---|---|---|---|---|", flush=True)
     measured: dict[tuple[str, str], float] = {}
     for name in arguments.models:
-        keeps = {"literal": arguments.literal_keeps_memory, "pcbench": True}
-        sides = {side: Side(name, side, batch, T, device, keep) for side, keep in keeps.items()}
+        keeps = {rival: arguments.literal_keeps_memory, "pcbench": True}
+        sides = {side: Side(name, side, batch, T, device, keep, arguments.routes) for side, keep in keeps.items()}
         for dtype in arguments.dtypes:
-            runs = [("literal", "float32"), ("pcbench", dtype), ("literal", dtype)][: 2 if dtype == "float32" else 3]
+            runs = [(rival, "float32"), ("pcbench", dtype), (rival, dtype)][: 2 if dtype == "float32" else 3]
             logits = {run: sides[run[0]].run(run[1])[1] for run in runs}  # also the warm-up
             difference = float((logits[runs[0]] - logits[runs[1]]).norm() / logits[runs[0]].norm())
             assert difference < (1e-4 if dtype == "float32" else 5e-2), f"they disagree: {difference}"
@@ -274,19 +350,24 @@ def main() -> None:
                     seconds[run].append(sides[run[0]].run(run[1])[0])
             rate = {run: batch * (T + 1) / statistics.median(values) for run, values in seconds.items()}
             measured[name, dtype] = rate["pcbench", dtype]
-            literal, ours, same = rate[runs[0]], rate[runs[1]], rate["literal", dtype]
+            theirs, ours, same = rate[runs[0]], rate[runs[1]], rate[rival, dtype]
             memory = (
                 ["-", "-"]
                 if arguments.no_memory
                 else [f"{peak_memory(name, *run, batch, T, device):.0f}" for run in runs[:2]]
             )
             print(
-                f"| {name} | {dtype} | {literal:.2f} | {ours:.2f} | {ours / literal:.2f} | {memory[0]} | {memory[1]} | "
+                f"| {name} | {dtype} | {theirs:.2f} | {ours:.2f} | {ours / theirs:.2f} | {memory[0]} | {memory[1]} | "
                 f"{ours / same:.2f} |",
                 flush=True,
             )
         for side in sides.values():
             side.close()
+    for name in arguments.models:
+        if arguments.layers:
+            print_layers(name, batch, device)
+        if arguments.gradients:
+            print_gradients(name, batch, T, device, arguments.repeats, arguments.routes)
     if arguments.limits:
         print_limits(measured, T, device)
     for asked in arguments.agreement:

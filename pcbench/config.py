@@ -231,6 +231,14 @@ class RunConfig:
         "Use torch.compile for each model where it works and is measured to be faster.",
         kind=bool,
     )
+    predictors: str = _option(
+        "direct",
+        "hardware",
+        "How large predictors of predictive networks compute: direct convolutions, or by spectra (fft) where that "
+        "needs fewer operations or was measured to be faster.",
+        metavar="direct|fft|measured",
+        known=("direct", "fft", "measured"),
+    )
     workers: int | None = _option(
         None,
         "hardware",
@@ -322,6 +330,11 @@ class RunConfig:
             twice = [each for each in texts if texts.count(each) > 1]
             if twice:
                 raise UserError(f"{what} {twice[0]!r} is given twice")
+        if self.compile and self.predictors != "direct":
+            raise UserError(
+                f"--compile and --predictors {self.predictors}: what is compiled computes predictors directly; "
+                "choose one"
+            )
         if self.engine != "ray":
             ray = [n for n in ("ray_address", "ray_workers", "cpus_per_worker", "gpus_per_worker") if self._chosen(n)]
             if ray:

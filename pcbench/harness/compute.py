@@ -16,6 +16,10 @@ from torch.utils._pytree import tree_leaves
 from pcbench.harness.evaluate import out_of_memory
 from pcbench.harness.plan import Plan
 from pcbench.models.base import TemporalClassifier
+from pcbench.models.predictive.classifier import PredictiveClassifier
+from pcbench.models.predictive.pcoder import PCoder
+from pcbench.models.predictive.routes import Mode, choose_routes, use_routes
+from pcbench.models.predictive.spectral import DIRECT
 
 # More images at once are no faster (measured with pefficientnet-lite0 on 2 CPU cores; on CUDA this fills the device).
 LARGEST_BATCH = {"cpu": 32, "cuda": 512}
@@ -134,6 +138,57 @@ def tf32_allowed(allowed: bool, device: torch.device) -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def choose_predictors(
+    plan: Plan, subjects: Iterable[int], mode: Mode, batch: int, device: torch.device
+) -> dict[int, dict[str, Any]]:
+    """Choose how the large predictors of predictive networks compute, and set it; see `choose_routes`.
+
+    Args:
+        plan: of the run.
+        subjects: indices of the models; those that are no predictive networks are left out.
+        mode: "direct", "fft" or "measured".
+        batch: number of images at once.
+        device: of the models.
+
+    Returns:
+        Index of the model -> record.
+    """
+    chosen = {}
+    for index in sorted(subjects):
+        model = plan.subjects[index].model
+        if isinstance(model, PredictiveClassifier):
+            with torch.autocast(device.type, plan.dtype, plan.dtype != torch.float32):
+                chosen[index] = choose_routes(model.network, batch, mode)
+    return chosen
+
+
+@contextmanager
+def routes_restored(plan: Plan) -> Iterator[None]:
+    """Within, predictors compute directly until something else is set; after it, networks (a user's own) as before."""
+    networks = [subject.model.network for subject in plan.subjects if isinstance(subject.model, PredictiveClassifier)]
+    pcoders = [pcoder for network in networks for pcoder in network.pcoders if isinstance(pcoder, PCoder)]
+    before = [pcoder.route for pcoder in pcoders]
+    for pcoder in pcoders:
+        pcoder.route = DIRECT
+    try:
+        yield
+    finally:
+        for pcoder, route in zip(pcoders, before, strict=True):
+            pcoder.route = route
+
+
+def use_predictors(plan: Plan, chosen: Mapping[int, Mapping[str, Any]]) -> None:
+    """Set what `choose_predictors` chose, on the same plan in another process.
+
+    Raises:
+        UserError: this machine's PyTorch cannot compute it.
+    """
+    for index, record in chosen.items():
+        model = plan.subjects[index].model
+        assert isinstance(model, PredictiveClassifier)
+        use_routes(model.network, record)
 
 
 class Compiled:

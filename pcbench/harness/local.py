@@ -1,9 +1,9 @@
 """The local engine: one process beside the model, worker processes for the perturbations."""
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,12 +42,14 @@ class Settings:
         batch_size: number of images handed to a model at once.
         workers: processes that perturb images.
         compile: pass the models through torch.compile where that pays.
+        routes: by index of the model, what its large predictors take: records of `choose_routes`, for every worker.
     """
 
     device: torch.device
     batch_size: int
     workers: int
     compile: bool = False
+    routes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def recorded(self) -> dict[str, object]:
         """What run.json says about it."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pcbench.config import RunConfig
 from pcbench.errors import RunError
-from pcbench.harness.compute import compile_models, tf32_allowed
+from pcbench.harness.compute import compile_models, tf32_allowed, use_predictors
 from pcbench.harness.evaluate import Chunks, Finished
 from pcbench.harness.images import Held, Prepared, Store, View
 from pcbench.harness.local import Beat, Settings, events
@@ -123,6 +123,7 @@ class Worker:
                 f"the Ray worker on {name} has other models, weights, suites or another pcbench than the machine that "
                 "asks it; give all machines the same"
             )
+        use_predictors(self._plan, settings.routes)
         self._images = self._view()
         self._pipeline = self._held.enter_context(Pipeline(settings.workers, self._images.folder))
         self._chunks = Chunks(settings.batch_size)

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from pcbench.config import RunConfig
 from pcbench.errors import Interrupted, Notice, RunError, UserError
 from pcbench.harness.choices import batch_size_of, find_device, workers_of
-from pcbench.harness.compute import batch_for, compile_models, tf32_allowed
+from pcbench.harness.compute import batch_for, choose_predictors, compile_models, routes_restored, tf32_allowed
 from pcbench.harness.described import describe
 from pcbench.harness.evaluate import Finished
 from pcbench.harness.images import Images
@@ -30,6 +30,8 @@ from pcbench.harness.ray_cluster import Cluster, Crew, connected
 from pcbench.harness.shard import Shard
 from pcbench.harness.width import images_for
 from pcbench.keys import CellKey, digest_of
+from pcbench.models.predictive.routes import Mode
+from pcbench.models.predictive.spectral import kernels
 from pcbench.numerics import sources_digest
 from pcbench.results import provenance
 from pcbench.results.directory import Claim, Directory
@@ -201,6 +203,7 @@ class Sweep:
         left = [cell for cell in cells if self.directory.cell(self.keys[cell]) is None]
         self._record("running")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(routes_restored(self.plan))
             journal = stack.enter_context(Journal(self.directory.path / PROGRESS_FILE))
             log = Log()
             observer = Everyone(self.told, journal, log)
@@ -222,6 +225,7 @@ class Sweep:
         if not left:
             return
         described = self._described(left)
+        self._choose_predictors(left)
         first = {cell.subject: cell for cell in reversed(left)}
         source = self._source()
         for finished in self._evaluate(left, observer):
@@ -249,6 +253,31 @@ class Sweep:
             for index, steps in pairs
         }
 
+    def _choose_predictors(self, left: Sequence[Cell]) -> None:
+        """Once, for all cells and workers, and after costs were counted, which are those of the direct form."""
+        mode = cast("Mode", self.config.predictors)
+        if mode != "direct":
+            self.told.say("choosing how predictors compute")
+        batch = min(self.settings.batch_size, len(self.images.ids))
+        routes = choose_predictors(self.plan, {cell.subject for cell in left}, mode, batch, self.settings.device)
+        self.settings = replace(self.settings, routes=routes)
+        for fallback in dict.fromkeys(record["fallback"] for record in routes.values()):
+            if fallback is not None:
+                self._notice(f"products of spectra are computed by {fallback}")
+        if mode != "direct" and all(one["tiles"] is None for record in routes.values() for one in record["choices"]):
+            self._notice(f"--predictors {mode}: no predictor is large enough for spectra to pay; all compute directly")
+        networks = {}
+        for index, record in routes.items():
+            key = self.plan.subjects[index].key
+            networks[f"{key.label} [{key.weights}]"] = record
+        predictors = {"mode": mode, "networks": networks}
+        self.request.compute["predictors"] = predictors
+
+        def change(kept: Request) -> None:
+            kept.compute = self.request.compute
+
+        self.directory.record(self.request, change)
+
     def _source(self) -> dict[str, Any]:
         """Where the cells of this process come from."""
         return {
@@ -269,6 +298,7 @@ class Sweep:
         """These cells, on the engine of the run."""
         groups = self.plan.groups(left)
         if self.crew is not None:
+            kernels.clear()  # what was made to be measured: the workers make their own
             engine = RayEngine(self.crew, self.images.key, self._notice)
             yield from engine(self.plan, groups, self.images, self.settings, observer)
             return

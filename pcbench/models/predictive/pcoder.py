@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pcbench.errors import UserError
 from pcbench.models.predictive.config import Hyperparameters, checked_value
 from pcbench.models.predictive.pullback import flatten
+from pcbench.models.predictive.spectral import DIRECT, Route
 
 _MAX_ELEMENTS = 2**31
 _KEEP_ZERO = (nn.ReLU, nn.ReLU6, nn.Identity, nn.LeakyReLU)  # element by element: reach nothing further
@@ -32,6 +33,7 @@ class PCoder(nn.Module):
         feedforward, feedback, pc: weights of the terms of the update: 0-dimensional parameters, which take part in
             `.to`, `state_dict` and `parameters`. They need no gradient until somebody says so, e.g. with
             `pcoder.pc.requires_grad_()` for an optimiser. `hyperparameters` reads and sets them as numbers.
+        route: how a predictor that is a large transposed convolution is computed; see `routes.choose_routes`.
     """
 
     C_sqrt: Tensor
@@ -42,6 +44,7 @@ class PCoder(nn.Module):
     def __init__(self, predictor: nn.Module, hyperparameters: Hyperparameters, reach: int) -> None:
         super().__init__()
         self.predictor = predictor
+        self.route: Route = DIRECT
         self.register_buffer("C_sqrt", torch.tensor(math.sqrt(reach), dtype=torch.float32))
         # What the parameters are known to hold: (the tensor, its version when it was looked at, its value). Looking at
         # a tensor of a device waits for the device, which the unroll must not; a version is known at once.

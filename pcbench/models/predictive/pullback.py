@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcbench.models.predictive import spectral
 from pcbench.models.predictive.bilinear import Bilinear
+from pcbench.models.predictive.spectral import DIRECT, Route
+from pcbench.models.predictive.spectrum import taps_of
 from pcbench.models.predictive.upconvolution import Upconvolution, is_upconvolution
 
 Pullback = Callable[[Tensor], Tensor]
@@ -20,7 +23,7 @@ Predict = Callable[[Tensor], tuple[Tensor, Pullback]]
 """e, (B, C, H, W) -> the prediction p, and v -> J^T v at e. v has the form of p, J^T v that of e."""
 
 
-def prepared(predictor: nn.Module) -> Predict:
+def prepared(predictor: nn.Module, route: Route = DIRECT) -> Predict:
     """What computes predictions of a predictor, with their pullbacks.
 
     What follows from the weights alone is computed here, once: use it while the weights stay as they are (and, to be
@@ -28,10 +31,14 @@ def prepared(predictor: nn.Module) -> Predict:
 
     Args:
         predictor: any module that maps (B, C, H, W) to the form of the layer below.
+        route: of its transposed convolution, see `routed_layer`; others have none but the direct one.
     """
     layers = flatten(predictor)
     if _is_watched(predictor):
         return lambda e: _by_autograd(predictor, e)
+    if route != DIRECT and (routed := routed_layer(predictor)) is not None:
+        # what comes out is a view, which a ReLU must not overwrite
+        return _chain([_routed(routed, route), *(_prepared_layer(layer, first=True) for layer in layers[1:])])
     parts: list[Predict] = []
     while layers:
         if len(layers) > 1 and is_upconvolution(layers[0], layers[1]):
@@ -78,8 +85,21 @@ def flatten(module: nn.Module) -> list[nn.Module]:
     return [module]
 
 
+def routed_layer(predictor: nn.Module) -> nn.ConvTranspose2d | None:
+    """The layer of a predictor that routes are about: a transposed convolution with nothing behind it but a ReLU."""
+    first, *rest = flatten(predictor)
+    if taps_of(first) is None or [type(layer) for layer in rest] not in ([], [nn.ReLU]):
+        return None
+    assert isinstance(first, nn.ConvTranspose2d)
+    return first
+
+
+def _routed(layer: nn.ConvTranspose2d, route: Route) -> Predict:
+    return lambda x: (spectral.forward(layer, x, route), lambda v: spectral.pullback(layer, v, route))
+
+
 def _prepared_layer(layer: nn.Module, *, first: bool) -> Predict:
-    """One layer; `first` where its input is the representation itself, which must not be overwritten."""
+    """One layer; `first` where its input must not be overwritten, e.g. is the representation itself."""
     kind = type(layer)
     if kind is nn.ReLU:
         in_place = bool(getattr(layer, "inplace", False)) and not first

@@ -68,7 +68,7 @@ class Terms:
     def predict(self, n: int) -> Predict:
         """Of PCoder n, counted from 0."""
         if n not in self._predict:
-            self._predict[n] = prepared(self._pcoders[n].predictor)
+            self._predict[n] = prepared(self._pcoders[n].predictor, self._pcoders[n].route)
         return self._predict[n]
 
     def factor(self, n: int, elements: int) -> Weight:
