@@ -61,7 +61,7 @@ class Canvas:
         )
         return (
             f'<svg class="drawing" role="img" viewBox="0 0 {self.width:.0f} {self.height:.0f}" '
-            f'style="max-width:{self.width:.0f}px">'
+            f'style="max-width:{self.width:.0f}px;min-width:{0.6 * self.width:.0f}px">'
             f"<title>{escape(title)}</title><defs>{heads}</defs>{''.join(self.parts)}</svg>"
         )
 

@@ -78,20 +78,20 @@ class Models(Table):
 class Weights(Table):
     """The weights of the registered models."""
 
-    titles = ("model", "tags", "what is missing on a bare installation")
-    widths = (25, 25, 50)
+    titles = ("model", "at hand after installation", "after a download, an import or training")
+    widths = (30, 30, 40)
 
     def rows(self) -> Iterable[Row]:
         """One for each model that has a tag."""
         from pcbench import list_models
 
         for row in list_models():
-            tags, needs = row["weights"], row["needs"]
+            tags, at_hand = row["weights"], row["at_hand"]
             assert isinstance(tags, list)
-            assert isinstance(needs, dict)
+            assert isinstance(at_hand, list)
             if tags:
-                missing = [f"`{tag}`: {'; '.join(map(str, files))}" for tag, files in needs.items() if files]
-                yield f"`{row['name']}`", _code(tags), "; ".join(missing) or "nothing"
+                here = [tag for tag in tags if tag in at_hand]
+                yield f"`{row['name']}`", _code(here) or "-", _code(tag for tag in tags if tag not in here) or "-"
 
 
 class Suites(Table):

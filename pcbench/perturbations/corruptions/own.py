@@ -36,9 +36,9 @@ class corruption:  # noqa: N801 - it is used as a decorator
 
         @pcbench.corruption(group="digital")
         def stripes(image, severity, rng):
-            made = image.copy()
-            made[rng.integers(8) :: 8] = 255 - 40 * severity
-            return made
+            made = image.astype("int16")
+            made[rng.integers(8) :: 8] += 40 * severity
+            return made.clip(0, 255).astype("uint8")
 
         # in a suite file:  [[perturbations]]  kind = "corruption"  names = ["mymodule:stripes"]
     """
