@@ -8,11 +8,20 @@ from html import escape
 import pandas as pd
 
 from pcbench.analysis.comparison import Question
+from pcbench.analysis.headline import AREA, BEYOND, CLEAN
 
 LEGEND = (
     "Percent correct. Best timestep of a row: bold, *. In parentheses, grey: difference not significant (corrected "
     "p >= 0.05). The best timestep was found on these same images: choose one on other data than you report."
 )
+
+
+_SHORT = {CLEAN: "clean", AREA: "area", BEYOND: "line"}  # eighty columns hold the headline
+
+LATEX_PACKAGES = r"""% Tables of pcbench compare. The document needs in its preamble:
+%   \usepackage{booktabs}
+%   \usepackage{xcolor}
+"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +78,9 @@ def grids(questions: Sequence[Question]) -> Iterator[tuple[Question, list[Grid]]
     """The tables of each question; none for one that repeats the numbers of the question before it."""
     before: Question | None = None
     for question in questions:
-        both = [] if question.repeats(before) else [overall_grid(question), perturbations_grid(question)]
-        yield question, [grid for grid in both if grid.rows]
+        made = (headline_grid, overall_grid, perturbations_grid)
+        each = [] if question.repeats(before) else [make(question) for make in made]
+        yield question, [grid for grid in each if grid.rows]
         before = question
 
 
@@ -142,27 +152,28 @@ def overall_grid(question: Question) -> Grid:
     return Grid(title, columns, rows, [f"n = {table['n'].iloc[0]} images"])
 
 
-def verdicts(question: Question) -> list[str]:
-    """The plain answer at the last timestep: of the mean, and of the perturbations with a significant difference."""
-    last = int(question.table["timestep"].max())
-    where = f"at t = {last}"
-    head = f"{question.system} against {question.against}, {question.suite}"
-    lines = [f"{head}: {question.at(last).sentence(where=where)}"]
-    table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
-    if len(table) > 1:
-        better = table.loc[table["significant"] & (table["difference"] > 0), "perturbation"].tolist()
-        worse = table.loc[table["significant"] & (table["difference"] < 0), "perturbation"].tolist()
-        lines.append(
-            f"  {where}, of {len(table)} perturbations better in {len(better)}{_names(better)}, worse in "
-            f"{len(worse)}{_names(worse)}, no difference shown in {len(table) - len(better) - len(worse)}"
+def headline_grid(question: Question) -> Grid:
+    """The summaries that neither conditions at chance nor a trade of clean accuracy decide."""
+    rows = []
+    for row in question.headline.to_dict("records"):
+        tested = pd.notna(row["p"])
+        rows.append(
+            [
+                Cell(f"{_SHORT[row['measure']]} t={row['timestep']}"),
+                Cell(f"{row['accuracy']:.1f}"),
+                Cell(f"{row['difference']:+.2f}", faint=bool(tested and row["verdict"] not in ("better", "worse"))),
+                Cell(f"{row['low']:+.2f} to {row['high']:+.2f}"),
+                Cell("" if not tested else "<0.001" if row["p"] < 0.001 else f"{row['p']:.2g}"),
+                Cell(str(row["verdict"]) if tested else ""),
+            ]
         )
-    return lines
-
-
-def _names(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+    title = f"{question.suite}, headline: {question.system} against {question.against}"
+    about = [
+        f"{_SHORT[row['measure']]}: {row['measure']}, {row['conditions']}"
+        for row in question.headline.to_dict("records")
+    ]
+    columns = ["", "accuracy", "diff.", "95 % interval", "p", "verdict"]
+    return Grid(title, columns, rows, list(dict.fromkeys(about)))
 
 
 def to_markdown(grid: Grid) -> str:
@@ -186,7 +197,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def to_latex(grid: Grid) -> str:
-    r"""As a LaTeX table (packages booktabs and xcolor): the best \textbf, what is not significant grey."""
+    r"""As a LaTeX table (`LATEX_PACKAGES`): the best \textbf, what is not significant grey."""
     said = [grid.title, *grid.notes, "Percent; bold: best timestep; grey: not significant"]
     lines = [
         r"\begin{table}",

@@ -6,12 +6,13 @@ import pytest
 
 from pcbench.analysis.alexnet import BENCHMARK
 from pcbench.analysis.answers import Answers
-from pcbench.analysis.comparison import Side, ask, own_start, questions, systems
+from pcbench.analysis.comparison import Side, ask, measure, own_start, pairs, systems
 from pcbench.analysis.metrics import mce
+from pcbench.analysis.wording import verdicts
 from pcbench.errors import UserError
 from pcbench.keys import Condition, DataKey, ModelKey
 from pcbench.report.comparison import in_fractions
-from pcbench.report.tables import overall_grid, verdicts
+from pcbench.report.tables import overall_grid
 from pcbench.results.study import System
 
 IMAGES = 80
@@ -50,7 +51,7 @@ def question():
         Side("dynamic", answers("dynamic", rates, 1)),
         Side("static", answers("static", corruptions_of(rates), 2)),
     )
-    return ask(dynamic, static, margin=0.2)
+    return ask(measure(dynamic, static), margin=0.2)
 
 
 def corruptions_of(rates: dict[tuple[str, float], list[float]]) -> dict[tuple[str, float], list[float]]:
@@ -101,7 +102,7 @@ def test_each_family_is_named(question) -> None:
 
 def test_nothing_is_asked_where_both_are_the_same_by_construction() -> None:
     dynamic = Side("dynamic", answers("dynamic", corruptions(0.0), 1))
-    question = ask(dynamic, own_start(dynamic))
+    question = ask(measure(dynamic, own_start(dynamic)))
     start = question.table[question.table["timestep"] == 0]
     assert start["p"].isna().all()
     assert start["p_corrected"].isna().all()
@@ -115,7 +116,8 @@ def test_nothing_is_asked_where_both_are_the_same_by_construction() -> None:
 def test_one_image_is_compared_without_claims() -> None:
     rates = {("fog", 1.0): [1.2, -0.2]}
     found = systems([answers("dynamic", rates, images=1), answers("static", {("fog", 1.0): [1.2]}, images=1)])
-    for question in questions(found, {"dynamic": "static", "static": None}):
+    for pair in pairs(found, {"dynamic": "static", "static": None}):
+        question = ask(measure(*pair))
         assert not question.table["significant"].any()
         assert (question.table["sim_low"] < question.table["sim_high"]).all()
         assert (question.table["ci_low"] <= question.table["accuracy"]).all()
@@ -125,7 +127,8 @@ def test_one_image_is_compared_without_claims() -> None:
 def test_corruption_errors_are_those_of_the_tables_of_errors() -> None:
     rates = {(name, float(s)): [0.9 - 0.1 * s, 0.95 - 0.1 * s] for name in BENCHMARK for s in range(1, 6)}
     dynamic = answers("dynamic", rates, 1)
-    found = ask(Side("dynamic", dynamic), own_start(Side("dynamic", dynamic))).corruption_errors
+    side = Side("dynamic", dynamic)
+    found = ask(measure(side, own_start(side))).corruption_errors
     assert set(found["measure"]) == {"mCE", "mCE difference", "ratio of means", "mean of ratios"}
     by_hand = [
         mce({name: [1 - float(v) for v in dynamic.of(name)[:, :, t].mean(axis=1)] for name in BENCHMARK})
