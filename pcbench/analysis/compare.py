@@ -40,7 +40,13 @@ class Comparison:
     @property
     def sentences(self) -> list[str]:
         """The plain answers."""
-        lines = [line for question in self.questions for line in verdicts(question, self.timesteps)]
+        lines: list[str] = []
+        before: Question | None = None
+        for question in self.questions:
+            said = verdicts(question, self.timesteps)
+            # A network's t = 0 may be its baseline, image by image: what follows is not said twice.
+            lines += [line for line in said if not line.startswith(" ")] if question.repeats(before) else said
+            before = question
         return lines + [_images_line(row) for row in self.power.to_dict("records")]
 
     @property

@@ -66,6 +66,7 @@ class Question:
         judged: perturbation ("all" for the mean) -> its differences at each timestep, and what they show.
         scope: the conditions and images that the mean is about, in words.
         headline: a row for each summary and timestep: see `pcbench.analysis.headline`.
+        sides: the answers of both at all their timesteps; of a network against its own start, its own twice.
     """
 
     suite: str
@@ -77,6 +78,7 @@ class Question:
     judged: Mapping[str, Judgement] = field(default_factory=dict, repr=False)
     scope: str = ""
     headline: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    sides: tuple[Answers, Answers] | None = field(default=None, repr=False)
 
     @property
     def timesteps(self) -> list[int]:
@@ -288,6 +290,7 @@ def ask(
         judged,
         scope_of(ours),
         headline.table,
+        (ours, ours if against.answers.system == ours.system else against.answers),
     )
 
 

@@ -27,6 +27,9 @@ BASELINE = "#555555"
 _INSIDE = r"(?:[^ ,&?]| = |,(?=\d{3}(?!\d)))"
 _WORDS = re.compile(rf"{_INSIDE}+$|{_INSIDE}*[ ,&?]")
 
+# A system's label: what is done before the network, the network, its options.
+_SYSTEM = re.compile(r"(?:(averaging|diffusion):)?([\w.:@/+-]+)(?:\?(\S+?)(?=[,:]?(?:\s|$)))?")
+
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Arial", "Helvetica", "Liberation Sans", "DejaVu Sans"],
@@ -104,20 +107,20 @@ def marker(index: int) -> str:
 
 
 def named(label: str) -> str:
-    """A system's label for people: options in words, in parentheses.
+    """A text with systems' labels as people read them: options in words, in parentheses.
 
     >>> named("diffusion:vgg16-cifar?sigma=0.3 [ours]")
     'vgg16-cifar after diffusion (sigma 0.3) [ours]'
-    >>> named("net?a=1&b=2"), named("timm:resnet18")
-    ('net (a 1, b 2)', 'timm:resnet18')
+    >>> named("net?a=1&b=2 at t = 0, imagenet"), named("timm:resnet18")
+    ('net (a 1, b 2) at t = 0, imagenet', 'timm:resnet18')
     """
-    name, mark, rest = label.partition(" [")
-    model, _, options = name.partition("?")
-    first, colon, inner = model.partition(":")
-    if colon and first in ("averaging", "diffusion"):  # what is done before a network, and which network
-        model = f"{inner} after {first}"
-    shown = f" ({options.replace('&', ', ').replace('=', ' ')})" if options else ""
-    return f"{model}{shown}{mark}{rest}"
+    return _SYSTEM.sub(_in_words, label)
+
+
+def _in_words(found: re.Match[str]) -> str:
+    before, model, options = found.groups()
+    done = f"{model} after {before}" if before else model
+    return f"{done} ({options.replace('&', ', ').replace('=', ' ')})" if options else done
 
 
 def shades(count: int) -> list[str]:
@@ -193,9 +196,9 @@ def _fold_names(figure: Figure) -> None:
     legends = [*figure.legends, *(legend for ax in figure.axes if (legend := ax.get_legend()) is not None)]
     width = _width(figure)
     for text in [text for legend in legends for text in legend.get_texts()]:
-        text.set_text("\n".join(fold(line, width) for line in text.get_text().split("\n")))
+        text.set_text("\n".join(fold(named(line), width) for line in text.get_text().split("\n")))
     if figure.get_suptitle():
-        figure.suptitle("\n".join(fold(line, width) for line in figure.get_suptitle().split("\n")))
+        figure.suptitle("\n".join(fold(named(line), width) for line in figure.get_suptitle().split("\n")))
 
 
 def save(figure: Figure, data: pd.DataFrame, path: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:

@@ -11,6 +11,7 @@ from pcbench.analysis.compare import Comparison
 from pcbench.analysis.comparison import Question
 from pcbench.analysis.derived import to_csv
 from pcbench.figures import style
+from pcbench.figures.consistency import consistency_figure
 from pcbench.figures.run import readable, slug
 from pcbench.report.tables import LATEX_PACKAGES, LEGEND, grids, to_latex, to_markdown
 
@@ -49,7 +50,13 @@ def write_comparison(found: Comparison, directory: Path, notes: Sequence[str] = 
             files += style.save(*differences_over_time(question), stem)
             if (question.table["level"] == "perturbation").sum() > question.table["timestep"].nunique():
                 files += style.save(*differences(question), stem.with_name(f"{stem.name}-perturbations"))
+            if question.sides:
+                files += style.save(*consistency_figure(*question.sides), stem.with_name(f"{stem.name}-consistency"))
     return files
+
+
+def _about(question: Question) -> str:
+    return question.scope if question.scope.startswith(question.suite) else f"{question.suite}: {question.scope}"
 
 
 def in_fractions(table: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +80,7 @@ def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
     style.timestep_axis(ax, table["timestep"].tolist())
     style.percent_axis(ax, "difference (points)")
     ax.set_xlabel("timestep (filled: corrected p < 0.05)")
-    ax.set_title(f"{question.suite}\n{question.system} against {question.against}")
+    style.about(figure, f"{question.system} against {question.against}", _about(question))
     return figure, table
 
 
@@ -91,5 +98,5 @@ def differences(question: Question) -> tuple[Figure, pd.DataFrame]:
     ax.set_yticks(np.arange(len(table)), [readable(name) for name in table["perturbation"]])
     ax.invert_yaxis()
     ax.set_xlabel(f"difference at t = {last} (points; filled: corrected p < 0.05)")
-    ax.set_title(f"{question.system} against {question.against}")
+    style.about(figure, f"{question.system} against {question.against}", _about(question))
     return figure, table
