@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
+import numpy as np
 import pandas as pd
 
 from pcbench.analysis.comparison import Question
 from pcbench.analysis.headline import AREA, BEYOND, CLEAN
+from pcbench.analysis.humans import WithPeople
 
 LEGEND = (
     "Percent correct. Best timestep of a row: bold, *. In parentheses, grey: difference not significant (corrected "
@@ -174,6 +176,43 @@ def headline_grid(question: Question) -> Grid:
     ]
     columns = ["", "accuracy", "diff.", "95 % interval", "p", "verdict"]
     return Grid(title, columns, rows, list(dict.fromkeys(about)))
+
+
+def people_grid(found: WithPeople, network: str) -> Grid:
+    """A network next to people in one condition, a row for each timestep; intervals are marginal."""
+    rows = []
+    for row in found.rows():
+        kappa = "" if row["kappa"] is None else f"{row['kappa']:.2f}"
+        between = "" if row["kappa"] is None else f"{row['kappa_low']:.2f} to {row['kappa_high']:.2f}"
+        rows.append(
+            [
+                Cell(f"t={row['timestep']}"),
+                Cell(f"{_percent(row['network']):.1f}"),
+                Cell(f"{_percent(row['difference']):+.1f}"),
+                Cell(f"{_percent(row['diff_low']):+.1f} to {_percent(row['diff_high']):+.1f}"),
+                Cell(kappa),
+                Cell(between),
+            ]
+        )
+    columns = ["", "accuracy", "minus people", "95 % interval", "kappa", "95 % interval"]
+    notes = [
+        f"people: {100 * found.people:.1f} % of {found.stimuli:,} stimuli, {len(found.observers)} observers; intervals "
+        f"of differences cover {found.difference.covers}"
+    ]
+    if found.among_people is not None:
+        notes.append(f"kappa of people with each other: {found.among_people.kappa[0, 0]:.2f}")
+    if not np.isnan(found.reaction.value):
+        low, high = found.reaction.low, found.reaction.high
+        notes.append(
+            f"reaction time and time to decide: rank correlation {found.reaction.value:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    else:
+        notes.append("reaction time and time to decide: no correlation, for one of them does not vary")
+    return Grid(f"{found.condition}: {network} and people", columns, rows, notes)
+
+
+def _percent(share: object) -> float:
+    return 100 * float(share) if isinstance(share, float) else float("nan")
 
 
 def to_markdown(grid: Grid) -> str:
