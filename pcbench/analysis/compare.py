@@ -229,10 +229,11 @@ def _without_baseline(group: Sequence[Answers], named: Mapping[str, str | None],
 
 def _images_line(row: Mapping[Any, Any]) -> str:
     head = f"{row['system']} against {row['against']}, {row['suite']}, t = {row['timestep']}"
+    points = f"{row['difference']:g} point{'' if row['difference'] == 1 else 's'}"
     here = f"here are {row['n']:,}, and the two disagree on {row['discordance']:.1f} % of answers"
     if pd.isna(row["images"]):
-        return f"{head}: no number of images would show {row['difference']:g} points: {here}"
-    return f"{head}: {int(row['images']):,} images would show {row['difference']:g} points (power 80 %); {here}"
+        return f"{head}: no number of images would show {points}: {here}"
+    return f"{head}: {int(row['images']):,} images would show {points} (power 80 %); {here}"
 
 
 def _power(

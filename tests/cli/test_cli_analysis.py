@@ -210,7 +210,7 @@ def test_json_has_the_numbers_of_the_table_and_nothing_but_json(question: list[s
     overall = next(row for row in said["rows"] if row["level"] == "overall")
     assert overall["verdict"] == "better"
     assert said["power"][0]["images"] > 200
-    assert any("images would show 1 points" in line for line in said["answers"])
+    assert any("images would show 1 point (power 80 %)" in line for line in said["answers"])
 
 
 def test_compare_names_what_there_is_not(question: list[str]) -> None:
