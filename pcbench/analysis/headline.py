@@ -17,13 +17,21 @@ from pcbench.analysis.families import family
 from pcbench.analysis.images import Floats, of_conditions
 from pcbench.analysis.means import accuracy as mean_accuracy
 from pcbench.analysis.paired import Paired, paired, stacked
-from pcbench.analysis.summaries import AboveChance, effective_robustness, weigh_above_chance
+from pcbench.analysis.summaries import (
+    AboveChance,
+    Excess,
+    beyond_frontier,
+    effective_robustness,
+    weigh_above_chance,
+)
 from pcbench.analysis.verdicts import judge
 from pcbench.errors import UserError
 from pcbench.intervals import LEVEL
 from pcbench.results.study import Study, System
 
 CLEAN, AREA, BEYOND = "clean images", "area above chance", "effective robustness"
+MATCHED = "against controls of the same clean accuracy"
+CONTROLS = ("averaging:", "diffusion:")  # names of networks that do over time what any blur or average does
 FEWEST_CONTROLS = 3  # two points have a line through them whatever they are
 
 
@@ -54,14 +62,17 @@ def headline(
     Args:
         found: the two.
         clean: `clean_answers`.
-        others: all systems of the suite on the same images; those without dynamics are the controls of the line.
+        others: all systems of the suite on the same images: those without dynamics give the line, `CONTROLS` the
+            frontier.
         steps: timesteps to sum up; None for the last.
         margin: of equivalence, a fraction of images.
 
     Returns:
         Rows: measure, timestep, accuracy, reference, difference, low, high (percent, points), p, verdict, conditions.
-        Clean accuracy and area are one family of tests: intervals hold together, p-values are corrected. Effective
-        robustness stands by itself: its reference is the accuracy that the controls' line predicts.
+        Clean accuracy and area are one family of tests: intervals hold together, p-values are corrected. The others
+        have marginal intervals, and their reference is what the area is expected to be: "effective robustness" from a
+        line through the networks without dynamics; "against controls of the same clean accuracy" from the frontier of
+        `CONTROLS`, at all their timesteps.
     """
     asked = [t for t in (found.steps if steps is None else steps) if t in found.steps]
     asked = asked[-1:] if steps is None else asked
@@ -193,48 +204,64 @@ def _beyond(
     clean: Mapping[System, Answers],
     others: Sequence[Side],
     rows: Sequence[int],
-    weights: AboveChance | None,
+    weights: AboveChance,
     pair: tuple[Any, Any] | None,
     steps: Sequence[int],
     notes: list[str],
 ) -> list[dict[str, Any]]:
-    """The rows of effective robustness, where there are controls that give a line."""
+    """The rows of effective robustness and of the controls' frontier, where there are networks that give them."""
     own = found.system.answers.system
-    if weights is None or pair is None or found.against.answers.system == own:
+    if pair is None or found.against.answers.system == own:
         return []
-    controls = [
-        (outcomes[0], of_conditions(side.answers.values[list(rows), :, 0].astype(bool), weights.weights))
-        for side in others
-        if side.answers.system != own
-        and len(side.answers.timesteps) == 1
-        and (outcomes := _clean_outcomes(side, clean)) is not None
-    ]
-    if len(controls) < FEWEST_CONTROLS or len({float(each.mean()) for each, _ in controls}) < FEWEST_CONTROLS:
-        return []
+    line: list[tuple[Any, Floats]] = []
+    frontier: list[tuple[Any, Floats]] = []
+    for side in others:
+        outcomes = _clean_outcomes(side, clean)
+        if side.answers.system == own or outcomes is None:
+            continue
+        control = side.answers.system.model.name.startswith(CONTROLS)
+        if not control and len(side.answers.timesteps) > 1:
+            continue
+        values = side.answers.values[list(rows)].astype(bool)
+        each = [(outcomes[t], of_conditions(values[:, :, t], weights.weights)) for t in range(len(outcomes))]
+        (frontier if control else line).extend(each)
     at = [found.steps.index(t) for t in steps]
     mine = pair[0][at if pair[0].shape[0] > 1 else [0] * len(at)]
     under = of_conditions(found.first[list(rows)][:, at], weights.weights)
-    excess = effective_robustness(
-        mine, under, np.stack([each for each, _ in controls]), np.stack([each for _, each in controls])
-    )
-    notes.append("effective robustness: beyond a line through the networks without dynamics; its interval is marginal")
-    result = []
-    for place, t in enumerate(steps):
-        p, value = float(excess.p[place]), float(excess.value.value[place])
-        word = "no difference shown" if not p < round(1 - LEVEL, 12) else "better" if value > 0 else "worse"
-        result.append(
-            {
-                "measure": BEYOND,
-                "timestep": t,
-                "accuracy": 100 * float(under[place].mean()),
-                "reference": 100 * float(excess.expected[place]),
-                "difference": 100 * value,
-                "low": 100 * float(excess.value.low[place]),
-                "high": 100 * float(excess.value.high[place]),
-                "p": p,
-                "verdict": word,
-                "sentence": "",
-                "conditions": f"line through {len(controls)} networks",
-            }
-        )
+    result: list[dict[str, Any]] = []
+
+    def add(name: str, excess: Excess, where: str) -> None:
+        for place, t in enumerate(steps):
+            value, p = float(excess.value.value[place]), float(excess.p[place])
+            if np.isnan(value):
+                notes.append(f"{name}: no control keeps the clean accuracy of {found.system.label} at t = {t}")
+                continue
+            word = "no difference shown" if not p < round(1 - LEVEL, 12) else "better" if value > 0 else "worse"
+            result.append(
+                {
+                    "measure": name,
+                    "timestep": t,
+                    "accuracy": 100 * float(under[place].mean()),
+                    "reference": 100 * float(excess.expected[place]),
+                    "difference": 100 * value,
+                    "low": 100 * float(excess.value.low[place]),
+                    "high": 100 * float(excess.value.high[place]),
+                    "p": p,
+                    "verdict": word,
+                    "sentence": "",
+                    "conditions": where,
+                }
+            )
+
+    if len({float(each.mean()) for each, _ in line}) >= FEWEST_CONTROLS:
+        excess = effective_robustness(mine, under, *_stacked(line))
+        add(BEYOND, excess, f"beyond a line through {len(line)} networks without dynamics; marginal")
+    if frontier:
+        excess = beyond_frontier(mine, under, *_stacked(frontier))
+        add(MATCHED, excess, f"best of {len(frontier)} points of controls that keep as much clean accuracy; marginal")
     return result
+
+
+def _stacked(points: Sequence[tuple[Any, Floats]]) -> tuple[Floats, Floats]:
+    """(K, I) outcomes of K controls on clean images, and under perturbation."""
+    return np.stack([each for each, _ in points]), np.stack([each for _, each in points])

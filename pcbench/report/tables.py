@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from pcbench.analysis.comparison import Question
-from pcbench.analysis.headline import AREA, BEYOND, CLEAN
+from pcbench.analysis.headline import AREA, BEYOND, CLEAN, MATCHED
 from pcbench.analysis.humans import WithPeople
 
 LEGEND = (
@@ -18,7 +18,7 @@ LEGEND = (
 )
 
 
-_SHORT = {CLEAN: "clean", AREA: "area", BEYOND: "line"}  # eighty columns hold the headline
+_SHORT = {CLEAN: "clean", AREA: "area", BEYOND: "line", MATCHED: "control"}  # eighty columns hold the headline
 
 LATEX_PACKAGES = r"""% Tables of pcbench compare. The document needs in its preamble:
 %   \usepackage{booktabs}
