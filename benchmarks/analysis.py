@@ -14,24 +14,30 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from pcbench.analysis.alexnet import BENCHMARK
-from pcbench.analysis.answers import answers
-from pcbench.analysis.comparison import own_start, questions, systems
+from pcbench.analysis.answers import Answers
+from pcbench.analysis.comparison import ask, measure, own_start, pairs, systems
+from pcbench.keys import Condition, DataKey, ModelKey
+from pcbench.results.study import System
 
 
-def records(model: str, images: int, timesteps: int) -> pd.DataFrame:
-    """Records of one model on ImageNet-C, with the columns that the analysis reads."""
-    conditions = list(itertools.product(BENCHMARK, range(1, 6)))
-    shape = len(conditions), timesteps + 1, images
-    at = np.indices(shape).reshape(3, -1)
-    names = pd.Categorical([name for name, _ in conditions], categories=BENCHMARK).codes
-    hardness = np.random.default_rng(0).random(images)[at[2]]
-    severity = np.array([s for _, s in conditions], dtype=float)[at[0]]
-    noise = np.random.default_rng(1).normal(0, 0.05, at.shape[1])
-    constant = {"model": model, "weights": "w", "data": "d", "suite": "imagenet-c", "group": "g"}
-    table = pd.DataFrame({"severity": severity, "timestep": at[1], "correct": hardness + noise < 0.9 - 0.1 * severity})
-    table["perturbation"] = pd.Categorical.from_codes(names[at[0]], categories=BENCHMARK)
-    table["image"] = pd.Categorical.from_codes(at[2], categories=[f"i{k:05d}" for k in range(images)])
-    return table.assign(**{key: pd.Categorical([value] * len(table)) for key, value in constant.items()})
+def answers(model: str, images: int, timesteps: int) -> Answers:
+    """Answers of one model on ImageNet-C: hard images are hard in every condition."""
+    keys = tuple(Condition("corruption", name, "g", float(s)) for name in BENCHMARK for s in range(1, 6))
+    hardness = np.random.default_rng(0).random(images)[:, None]
+    noise = np.random.default_rng(1).normal(0, 0.05, (len(keys), images, timesteps + 1))
+    severity = np.array([key.severity for key in keys])[:, None, None]
+    about = [{"perturbation": key.perturbation, "group": key.group, "severity": key.severity} for key in keys]
+    return Answers(
+        System(ModelKey(model, "w"), DataKey("d", "f", images), timesteps, 0, "float32", "1"),
+        model,
+        "imagenet-c",
+        pd.DataFrame(about),
+        keys,
+        np.array([f"i{k:05d}" for k in range(images)], dtype=object),
+        list(range(timesteps + 1)),
+        hardness + noise < 0.9 - 0.1 * severity,
+        classes=1000,
+    )
 
 
 def main() -> None:
@@ -39,12 +45,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=5000)
     images = parser.parse_args().images
-    tables = [records("dynamic", images, 10), records("static", images, 0)]
+    both = [answers("dynamic", images, 10), answers("static", images, 0)]
     start = time.perf_counter()
-    found = systems([(table["model"].iloc[0], answers(table)) for table in tables])
-    asked = questions(found, {"dynamic": "static", "static": None})
+    found = systems(both)
+    asked = [ask(measure(*pair)) for pair in pairs(found, {"dynamic": "static", "static": None})]
     ours = time.perf_counter() - start
-    print(f"{len(tables[0]) + len(tables[1])} records, {len(asked)} questions: {ours:.1f} s")
+    print(f"{sum(each.values.size for each in both)} records, {len(asked)} questions: {ours:.1f} s")
     table = asked[0].table[asked[0].table["level"] == "condition"]
     start = time.perf_counter()
     first, second = found[0].answers.values, own_start(found[0]).answers.values[:, :, 0]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcbench import metrics as metrics
+    from pcbench.analysis.compare import compare as compare
     from pcbench.config import RunConfig as RunConfig
     from pcbench.data.registry import list_data as list_data
     from pcbench.errors import Notice as Notice
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Notice": "pcbench.errors",
     "RunConfig": "pcbench.config",
+    "compare": "pcbench.analysis.compare",
     "corrupt": "pcbench.perturbations.corruptions",
     "corruption": "pcbench.perturbations.corruptions.own",
     "list_data": "pcbench.data.registry",

@@ -61,9 +61,15 @@ class Answers:
         """The group of a perturbation."""
         return str(self.conditions.loc[self.conditions["perturbation"] == perturbation, "group"].iloc[0])
 
+    def places(self, perturbation: str) -> npt.NDArray[np.intp]:
+        """The conditions of one perturbation, by place; strength 0, the clean images, only where it has no other."""
+        own = (self.conditions["perturbation"] == perturbation).to_numpy()
+        strong = own & (self.conditions["severity"] != 0).to_numpy()
+        return np.flatnonzero(strong if strong.any() else own)
+
     def of(self, perturbation: str) -> npt.NDArray[Any]:
-        """(severities, I, T + 1): the values of one perturbation."""
-        return self.values[np.flatnonzero(self.conditions["perturbation"] == perturbation)]
+        """(severities, I, T + 1): the values of one perturbation, in the order of `places`."""
+        return self.values[self.places(perturbation)]
 
     def averaged(self) -> list[str]:
         """The perturbations that a mean is over: clean images are not one, where there are others."""

@@ -2,26 +2,34 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from pcbench.analysis.alexnet import BENCHMARK
-from pcbench.analysis.alexnet import ERRORS as ALEXNET
 from pcbench.analysis.answers import Answers
+from pcbench.analysis.corruption_errors import Outcomes, corruption_errors, why_no_errors, why_no_mce
 from pcbench.analysis.families import Family, OfImages, family
 from pcbench.analysis.images import Floats, of_conditions
 from pcbench.analysis.means import Estimate
 from pcbench.analysis.means import accuracy as mean_accuracy
 from pcbench.analysis.paired import Paired, paired, stacked
-from pcbench.analysis.ratios import mce_weights, ratio
 from pcbench.analysis.verdicts import Judgement, judge
 from pcbench.errors import UserError, did_you_mean
 
 OVERALL = "all"
-Outcomes = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The summary of a comparison: a row for each measure and timestep, and why a measure is not there."""
+
+    table: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: Sequence[str] = ()
+
+
+NONE = Headline()
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,9 @@ class Question:
         corruption_errors: a row for each measure and timestep; empty where it has none: see `ratios`.
         notes: what a reader must know, and the families of tests.
         judged: perturbation ("all" for the mean) -> its differences at each timestep, and what they show.
+        scope: the conditions and images that the mean is about, in words.
+        headline: a row for each summary and timestep: see `pcbench.analysis.headline`.
+        sides: the answers of both at all their timesteps; of a network against its own start, its own twice.
     """
 
     suite: str
@@ -65,6 +76,14 @@ class Question:
     corruption_errors: pd.DataFrame
     notes: list[str] = field(default_factory=list)
     judged: Mapping[str, Judgement] = field(default_factory=dict, repr=False)
+    scope: str = ""
+    headline: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    sides: tuple[Answers, Answers] | None = field(default=None, repr=False)
+
+    @property
+    def timesteps(self) -> list[int]:
+        """At which the two were compared."""
+        return sorted(int(t) for t in self.table["timestep"].unique())
 
     def repeats(self, other: "Question | None") -> bool:
         """Whether all numbers are those of another question: a network's t = 0 may be its baseline, image by image."""
@@ -75,7 +94,7 @@ class Question:
 
     def at(self, timestep: int, perturbation: str = OVERALL) -> Judgement:
         """What is shown at one timestep, of one perturbation or of their mean."""
-        steps = sorted(self.table["timestep"].unique().tolist())
+        steps = self.timesteps
         if perturbation not in self.judged or timestep not in steps:
             raise UserError(f"{self.system} has no {perturbation} at t = {timestep} in suite {self.suite}")
         return self.judged[perturbation][steps.index(timestep)]
@@ -130,13 +149,113 @@ def own_start(system: Side) -> Side:
     return Side(f"{system.label} at t = {first.timesteps[0]}", first)
 
 
-def ask(system: Side, against: Side, margin: float | None = None) -> Question:
-    """Compare at every timestep; a network without dynamics has the same answer at each.
+@dataclass(frozen=True)
+class Level:
+    """The differences of one level: of each condition, of each perturbation, or of their mean.
+
+    Attributes:
+        about: a row for each of K things: perturbation, group, and of a condition its severity.
+        differences: (K, timesteps).
+        accuracy: (K, timesteps) of the system.
+        reference: (K, timesteps) accuracies of what it is compared with.
+    """
+
+    about: pd.DataFrame
+    differences: Paired
+    accuracy: Estimate
+    reference: Floats
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Two systems side by side, before anything is said of them: what families are made of.
+
+    Attributes:
+        system, against: see `measure`.
+        steps: the timesteps at which they are compared.
+        tested: (timesteps,) whether something is asked there; not where both have the same answers by construction.
+        first, second: outcomes, conditions x timesteps x images.
+        levels: "condition", "perturbation", "overall" -> its differences.
+    """
+
+    system: Side
+    against: Side
+    steps: list[int]
+    tested: npt.NDArray[np.bool_]
+    first: Outcomes = field(repr=False)
+    second: Outcomes = field(repr=False)
+    levels: Mapping[str, Level] = field(repr=False)
+
+
+def measure(system: Side, against: Side, timesteps: Sequence[int] | None = None) -> Measured:
+    """Two systems side by side.
 
     Args:
         system: what is asked about.
-        against: what it is compared with.
+        against: what it is compared with; a network without dynamics has the same answer at each timestep.
+        timesteps: only these; None for all that both have.
+
+    Raises:
+        UserError: a timestep that they do not have.
+    """
+    ours, theirs = system.answers, against.answers
+    steps = _steps(ours, theirs)
+    if timesteps is not None and len(steps) > 1:
+        missing = [t for t in timesteps if t not in steps]
+        if missing:
+            shown = ", ".join(map(str, missing))
+            raise UserError(
+                f"{system.label} against {against.label} has timesteps {steps[0]} to {steps[-1]}, not {shown}"
+            )
+        steps = [t for t in steps if t in timesteps]
+    mine, other = (
+        [0 if len(found.timesteps) == 1 else found.timesteps.index(t) for t in steps] for found in (ours, theirs)
+    )
+    first, second = (
+        np.ascontiguousarray(found.values[:, :, at].astype(bool).transpose(0, 2, 1))
+        for found, at in ((ours, mine), (theirs, other))
+    )
+    names = ours.perturbations()
+    weights = once_each(ours)
+    of_each = [ours.places(name) for name in names]
+    levels = {
+        "condition": Level(
+            ours.conditions,
+            stacked([paired(first[[row]], second[[row]]) for row in range(len(first))]),
+            _stacked([mean_accuracy(first[[row]]) for row in range(len(first))]),  # in float64, so one at a time
+            second.mean(axis=-1),
+        ),
+        "perturbation": Level(
+            pd.DataFrame({"perturbation": names, "group": [ours.group(name) for name in names]}),
+            stacked([paired(first[rows], second[rows]) for rows in of_each]),
+            _stacked([mean_accuracy(first[rows]) for rows in of_each]),
+            np.stack([second[rows].mean(axis=(0, 2)) for rows in of_each]),
+        ),
+        "overall": Level(
+            pd.DataFrame({"perturbation": [OVERALL], "group": [OVERALL]}),
+            stacked([paired(first, second, weights)]),
+            _stacked([mean_accuracy(first, weights)]),
+            of_conditions(second, weights).mean(axis=-1)[None],
+        ),
+    }
+    nothing = _same_start(system, against) and len(ours.timesteps) > 1  # is asked at t = 0
+    tested = np.array([not (nothing and t == ours.timesteps[0]) for t in steps])
+    return Measured(system, against, steps, tested, first, second, levels)
+
+
+def ask(
+    found: Measured,
+    margin: float | None = None,
+    families: Mapping[str, Family | None] | None = None,
+    headline: Headline = NONE,
+) -> Question:
+    """What two systems side by side show.
+
+    Args:
+        found: the two.
         margin: within which accuracies count as equivalent, a fraction of images; None to claim no equivalence.
+        families: level -> the family that its tests are part of; None for the tests of each level by themselves.
+        headline: its summary.
 
     Returns:
         The question; its table has a row for each level ("overall", "perturbation", "condition"), perturbation,
@@ -146,51 +265,18 @@ def ask(system: Side, against: Side, margin: float | None = None) -> Question:
         family, which is the level's), significant, verdict (a word), best (highest accuracy over t).
         Intervals and tests: `pcbench.analysis.means`, `pcbench.analysis.paired`, `pcbench.analysis.families`.
     """
-    ours, theirs = system.answers, against.answers
-    steps = _steps(ours, theirs)
-    mine, other = (
-        [0 if len(found.timesteps) == 1 else found.timesteps.index(t) for t in steps] for found in (ours, theirs)
-    )
-    # conditions x timesteps x images
-    first, second = (
-        np.ascontiguousarray(found.values[:, :, at].astype(bool).transpose(0, 2, 1))
-        for found, at in ((ours, mine), (theirs, other))
-    )
-    names = ours.perturbations()
-    weights = once_each(ours)
-    of_each = [np.flatnonzero(ours.conditions["perturbation"] == name) for name in names]
-    levels = {
-        "condition": (
-            ours.conditions,
-            stacked([paired(first[[row]], second[[row]]) for row in range(len(first))]),
-            _stacked([mean_accuracy(first[[row]]) for row in range(len(first))]),  # in float64, so one at a time
-            second.mean(axis=-1),
-        ),
-        "perturbation": (
-            pd.DataFrame({"perturbation": names, "group": [ours.group(name) for name in names]}),
-            stacked([paired(first[rows], second[rows]) for rows in of_each]),
-            _stacked([mean_accuracy(first[rows]) for rows in of_each]),
-            np.stack([second[rows].mean(axis=(0, 2)) for rows in of_each]),
-        ),
-        "overall": (
-            pd.DataFrame({"perturbation": [OVERALL], "group": [OVERALL]}),
-            stacked([paired(first, second, weights)]),
-            _stacked([mean_accuracy(first, weights)]),
-            of_conditions(second, weights).mean(axis=-1)[None],
-        ),
-    }
-    nothing = _same_start(system, against) and len(ours.timesteps) > 1  # is asked at t = 0
-    tested = np.array([not (nothing and t == ours.timesteps[0]) for t in steps])
+    system, against, ours = found.system, found.against, found.system.answers
     parts, notes, judged = [], [], {}
-    for level, (about, differences, accuracy, reference) in levels.items():
-        together = _family(level, differences, tested, ours)
-        if together is not None and not (level == "overall" and len(names) == 1):  # the perturbation's own, again
+    for level, each in found.levels.items():
+        together = families.get(level) if families is not None else family_of(level, [found])
+        if together is not None and not (level == "overall" and len(ours.perturbations()) == 1):  # the same again
             notes.append(f"family of tests: {together}")
-        shown = judge(differences, together, margin)
-        rows = _rows(about, shown, differences, accuracy, reference, tested)
-        parts.append(rows.assign(level=level, timestep=np.tile(steps, len(about))))
+        shown = judge(each.differences, together if found.tested.any() else None, margin)
+        parts.append(
+            _rows(each, shown, found.tested).assign(level=level, timestep=np.tile(found.steps, len(each.about)))
+        )
         if level != "condition":
-            judged.update({name: shown[index] for index, name in enumerate(about["perturbation"])})
+            judged.update({name: shown[index] for index, name in enumerate(each.about["perturbation"])})
     table = pd.concat(parts, ignore_index=True)
     best = table.groupby(["level", "perturbation", "severity"], dropna=False)["accuracy"].transform("max")
     table = table.assign(best=table["accuracy"] == best)
@@ -199,49 +285,81 @@ def ask(system: Side, against: Side, margin: float | None = None) -> Question:
         system.label,
         against.label,
         table.assign(suite=ours.suite, system=system.label, against=against.label, n=ours.values.shape[1]),
-        ratios(system, against, steps, first, second, tested),
-        [*_notes(system, against), *notes],
+        corruption_errors(ours, found.steps, found.first, found.second, found.tested),
+        [*_notes(system, against), *headline.notes, *notes],
         judged,
+        scope_of(ours),
+        headline.table,
+        (ours, ours if against.answers.system == ours.system else against.answers),
     )
+
+
+def scope_of(found: Answers) -> str:
+    """The conditions and images that a mean of these answers is about, in words."""
+    names = found.averaged()
+    strengths = found.conditions.iloc[[place for name in names for place in found.places(name)]]["severity"]
+    levels = sorted(set(strengths))
+    kind = "severity" if set(levels) <= {1.0, 2.0, 3.0, 4.0, 5.0} else "strength"
+    what = names[0].replace("_", " ") if len(names) == 1 else f"{len(names)} perturbations"
+    if levels == [0.0]:
+        return f"{what}, {found.on_what}"
+    shown = ", ".join(f"{level:g}" for level in levels)
+    if len(levels) > 3:
+        shown = f"{levels[0]:g} to {levels[-1]:g}"
+    return f"{what}, {kind} {shown}, {found.on_what}"
 
 
 def once_each(found: Answers) -> Floats:
     """Weights of conditions with which each averaged perturbation counts once, however many severities it has."""
-    names = found.conditions["perturbation"].to_numpy()
-    averaged = found.averaged()
-    return np.array([1 / (names == name).sum() if name in averaged else 0.0 for name in names])
+    weights = np.zeros(len(found.conditions))
+    for name in found.averaged():
+        own = found.places(name)
+        weights[own] = 1 / len(own)
+    return weights
 
 
 def _stacked(found: Sequence[Estimate]) -> Estimate:
     return Estimate(*(np.stack([getattr(each, name) for each in found]) for name in ("value", "low", "high")))
 
 
-def _family(level: str, found: Paired, tested: npt.NDArray[np.bool_], ours: Answers) -> Family | None:
-    """The tests of one level, of differences (K, timesteps); None where nothing is asked."""
-    if not tested.any():
+def family_of(level: str, found: Sequence[Measured]) -> Family | None:
+    """The tests of one level of some comparisons, corrected together; None where nothing is asked.
+
+    Comparisons on the same images share a block, whose correlations are used; conditions of several comparisons are
+    taken as independent of each other, which never corrects too little and needs no table of all with all.
+    """
+    asked = [each for each in found if each.tested.any()]
+    if not asked:
         return None
-    rows, averaged, times = len(found.difference), len(ours.averaged()), int(tested.sum())
-    what = {
-        "condition": _count(rows, "condition"),
-        "perturbation": _count(rows, "perturbation"),
-        "overall": f"the mean over {_count(averaged, 'perturbation')}",
-    }[level]
-    return family(f"{what} x {_count(times, 'timestep')}", [[found[:, tested]]])
+    if len(asked) == 1:
+        only = asked[0]
+        ours = only.system.answers
+        rows, averaged = len(only.levels[level].about), len(ours.averaged())
+        what = {
+            "condition": _count(rows, "condition"),
+            "perturbation": _count(rows, "perturbation"),
+            "overall": f"the mean over {_count(averaged, 'perturbation')}",
+        }[level]
+        return family(
+            f"{what} x {_count(int(only.tested.sum()), 'timestep')}",
+            [[only.levels[level].differences[:, only.tested]]],
+        )
+    blocks: dict[object, list[OfImages]] = {}
+    for number, each in enumerate(asked):
+        answers = each.system.answers
+        place = number if level == "condition" else (answers.system.data, answers.values.shape[1])
+        blocks.setdefault(place, []).append(each.levels[level].differences[:, each.tested])
+    every = {"condition": "every condition", "perturbation": "every perturbation", "overall": "the mean of every suite"}
+    return family(f"{every[level]} and timestep of all {len(asked)} comparisons", list(blocks.values()))
 
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
-def _rows(
-    about: pd.DataFrame,
-    shown: Judgement,
-    differences: Paired,
-    accuracy: Estimate,
-    reference: Floats,
-    tested: npt.NDArray[np.bool_],
-) -> pd.DataFrame:
+def _rows(level: Level, shown: Judgement, tested: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """A row for each of what it is about and each timestep, in percent and points. All arrays: (K, timesteps)."""
+    about, differences, accuracy, reference = level.about, level.differences, level.accuracy, level.reference
     columns = {
         "accuracy": accuracy.value,
         "ci_low": accuracy.low,
@@ -276,82 +394,6 @@ def _steps(ours: Answers, theirs: Answers) -> list[int]:
     return [t for t in theirs.timesteps if len(ours.timesteps) == 1 or t in ours.timesteps]
 
 
-def ratios(
-    system: Side,
-    against: Side,
-    steps: Sequence[int],
-    first: Outcomes,
-    second: Outcomes,
-    tested: npt.NDArray[np.bool_],
-) -> pd.DataFrame:
-    """Corruption errors at each timestep, with intervals over images, where the suite has severities 1-5.
-
-    Args:
-        system: what is asked about.
-        against: what it is compared with.
-        steps: the timesteps.
-        first: its outcomes, conditions x timesteps x images.
-        second: those of `against`.
-        tested: the timesteps at which something is asked.
-
-    Returns:
-        Rows: measure, timestep, value, low, high, p, p_corrected. Measures: "mCE" (percent of AlexNet's, mean of 15
-        CEs; only of ImageNet-C), "mCE difference" (from `against`), "ratio of means" and "mean of ratios" (errors in
-        percent of `against`'s). low and high are marginal; p: of no difference (100 % for the ratios), p_corrected over
-        the timesteps at which something is asked.
-    """
-    found = system.answers
-    if why_no_errors(found):
-        return pd.DataFrame()
-    parts = []
-
-    def add(measure: str, estimate: Estimate, p: npt.NDArray[np.float64] | None, tests: OfImages | None) -> None:
-        part = pd.DataFrame({"measure": measure, "timestep": steps, "value": estimate.value})
-        part = part.assign(low=estimate.low, high=estimate.high, p=np.nan, p_corrected=np.nan)
-        if p is not None and tests is not None and tests.size:
-            part["p"] = np.where(tested, p, np.nan)
-            part.loc[tested, "p_corrected"] = family(f"{measure} x {tested.sum()} timesteps", [[tests]]).p(p[tested])
-        parts.append(part)
-
-    if not why_no_mce(found):
-        conditions = list(zip(found.conditions["perturbation"], found.conditions["severity"], strict=True))
-        weights, scale = mce_weights(conditions, ALEXNET, BENCHMARK)
-        difference = paired(~first, ~second, weights)
-        add("mCE", mean_accuracy(~first, weights) * scale, None, None)
-        add("mCE difference", difference.interval() * scale, difference.p(), difference[tested])
-    rows = [np.flatnonzero(found.conditions["perturbation"] == name) for name in found.averaged()]
-    ours, theirs = (np.stack([of_conditions(~each[own]) for own in rows]) for each in (first, second))
-    kinds: tuple[tuple[str, Literal["ratio-of-means", "mean-of-ratios"]], ...] = (
-        ("ratio of means", "ratio-of-means"),
-        ("mean of ratios", "mean-of-ratios"),
-    )
-    for measure, how in kinds:
-        relative = ratio(ours, theirs, how)
-        if not np.isnan(relative.value).any():
-            add(measure, relative.interval() * 100, relative.p(), relative[tested])
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def why_no_errors(found: Answers) -> str | None:
-    """Why a suite has no corruption errors; None when it has."""
-    for name in found.averaged():
-        severities = sorted(found.conditions.loc[found.conditions["perturbation"] == name, "severity"])
-        if severities != [1.0, 2.0, 3.0, 4.0, 5.0]:
-            shown = ", ".join(f"{s:g}" for s in severities)
-            return f"no corruption errors: {name} has severities {shown}; they take each of 1-5"
-    return None
-
-
-def why_no_mce(found: Answers) -> str | None:
-    """Why a suite has no mCE against AlexNet; None when it has."""
-    missing = [name for name in BENCHMARK if name not in found.perturbations()]
-    if missing:
-        return f"no mCE: missing {', '.join(missing)}"
-    if found.classes != 1000 or any(key.params.get("variant") == "cifar-c" for key in found.keys):
-        return f"no mCE against AlexNet: its errors are of ImageNet-C, not of {found.system.data.name}"
-    return why_no_errors(found)
-
-
 def _same_start(system: Side, against: Side) -> bool:
     """Whether the first answers of both are right on the same images in every condition: nothing is asked there."""
     return np.array_equal(system.answers.values[:, :, 0], against.answers.values[:, :, 0])
@@ -377,8 +419,10 @@ def _notes(system: Side, against: Side) -> list[str]:
     return notes
 
 
-def questions(found: Sequence[Side], baselines: Mapping[str, str | None], chosen: str | None = None) -> list[Question]:
-    """The questions that the systems of one suite raise.
+def pairs(
+    found: Sequence[Side], baselines: Mapping[str, str | None], chosen: str | None = None
+) -> list[tuple[Side, Side]]:
+    """What is compared with what, of the systems of one suite.
 
     Each network with dynamics against its own t = 0; and each system against a baseline: the chosen one, or the one
     that its model names, or, for a system that neither has nor is a baseline, the first system.
@@ -398,11 +442,11 @@ def questions(found: Sequence[Side], baselines: Mapping[str, str | None], chosen
     result = []
     for system in found:
         if len(system.answers.timesteps) > 1:
-            result.append(ask(system, own_start(system)))
+            result.append((system, own_start(system)))
         own = baselines.get(system.label)
         name = chosen or (own if own in by_label else None)
         if name is None and system.label not in named:
             name = found[0].label
         if name is not None and name != system.label:
-            result.append(ask(system, by_label[name]))
+            result.append((system, by_label[name]))
     return result

@@ -51,6 +51,48 @@ class WithPeople:
     among_people: Consistency | None
     reaction: Estimate
 
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each timestep: accuracies and their difference in fractions, kappa with its bounds; None: unknown.
+
+        Columns: condition, stimuli, observers, timestep, network, people, difference, diff_low, diff_high, p, kappa,
+        kappa_low, kappa_high, kappa_least, kappa_most, observed, expected, kappa_people, reaction, reaction_low,
+        reaction_high. p-values and intervals are marginal.
+        """
+        limits, p, kappa = self.difference.interval(), self.difference.p(), self.consistency
+        whole = {
+            "kappa_people": None if self.among_people is None else _known(self.among_people.kappa[0, 0]),
+            "reaction": _known(self.reaction.value),
+            "reaction_low": _known(self.reaction.low),
+            "reaction_high": _known(self.reaction.high),
+        }
+        return [
+            {
+                "condition": self.condition,
+                "stimuli": self.stimuli,
+                "observers": len(self.observers),
+                "timestep": t,
+                "network": float(self.network[t]),
+                "people": self.people,
+                "difference": float(limits.value[t]),
+                "diff_low": float(limits.low[t]),
+                "diff_high": float(limits.high[t]),
+                "p": float(p[t]),
+                "kappa": _known(kappa.kappa[t, 0]),
+                "kappa_low": _known(kappa.low[t, 0]),
+                "kappa_high": _known(kappa.high[t, 0]),
+                "kappa_least": _known(kappa.least[t, 0]),
+                "kappa_most": _known(kappa.most[t, 0]),
+                "observed": float(kappa.observed[t, 0]),
+                "expected": float(kappa.expected[t, 0]),
+                **whole,
+            }
+            for t in range(len(self.network))
+        ]
+
+
+def _known(value: Floats | float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
 
 def with_people(
     trials: Trials,

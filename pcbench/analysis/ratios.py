@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from pcbench.analysis.images import IMAGINARY, Floats
 from pcbench.analysis.means import Estimate
@@ -107,6 +108,34 @@ def ratio(above: npt.ArrayLike, below: npt.ArrayLike, how: Literal["ratio-of-mea
     extra = influence(*(np.broadcast_to(row, (*each.shape, 4)) for row in _IMAGINED))
     squares = (real**2).sum(axis=-1) + (extra**2 * imagined).sum(axis=-1)
     return Ratio(value, np.log(whole), np.sqrt(squares) / total, n, real.astype(np.float32))
+
+
+def ratio_of_amounts(above: npt.ArrayLike, below: npt.ArrayLike, level: float = LEVEL) -> Estimate:
+    """Mean of an amount (a distance) relative to another's mean on the same images.
+
+    The logarithm has Student's interval from each image's influence (delta method).
+
+    Args:
+        above: (..., I) amounts, at least 0, images last.
+        below: the same of what they are relative to; axes of length 1 are repeated.
+        level: confidence.
+
+    Returns:
+        Of shape (...). NaN where the other's mean is 0; limits are NaN of a single image, and where this mean is 0.
+
+    >>> found = ratio_of_amounts([1.0, 2.0, 3.0, 3.0], [2.0, 3.0, 5.0, 8.0])
+    >>> print(f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]")
+    0.50 [0.30, 0.82]
+    """
+    first, second = np.broadcast_arrays(np.asarray(above, dtype=float), np.asarray(below, dtype=float))
+    n = first.shape[-1]
+    means = first.mean(axis=-1), second.mean(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.where(means[1] > 0, means[0] / means[1], np.nan)
+        influence = first / means[0][..., None] - second / means[1][..., None]
+        spread = np.sqrt((influence**2).sum(axis=-1) / (n * max(n - 1, 1)))
+        half = (stdtrit(n - 1, (1 + level) / 2) if n > 1 else np.nan) * spread
+        return Estimate(value, value * np.exp(-half), value * np.exp(half))
 
 
 def mce_weights(

@@ -1,9 +1,8 @@
 """Which systems can be set side by side, and what each is to be compared with. All by keys."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from pcbench.analysis.answers import Answers, every
-from pcbench.analysis.comparison import Question, questions, systems
+from pcbench.analysis.answers import Answers
 from pcbench.errors import UserError
 from pcbench.results.study import Study, System
 
@@ -97,57 +96,3 @@ def baseline_of(answers: Answers, among: Sequence[Answers]) -> Answers | None:
         return sum(read(other.system) != read(answers.system) for read in _SAME.values())
 
     return min(found, key=unlike, default=None)
-
-
-def compare(
-    study: Study, baseline: str | None = None, suites: Sequence[str] = (), despite: Collection[str] = ()
-) -> tuple[list[Question], list[str]]:
-    """All the questions that some cells answer, suite by suite: see `comparison.questions`.
-
-    Args:
-        study: the cells.
-        baseline: label of a system to compare all others with, instead of the one that each names.
-        suites: only these.
-        despite: differences (`DIFFERENCES`) that are accepted.
-
-    Returns:
-        The questions, and what a reader must know of the whole.
-
-    Raises:
-        UserError: nothing to compare, or a baseline that is not there.
-    """
-    notes = [*check_complete(study, despite), *unclean(study)]
-    result: list[Question] = []
-    seen: set[System] = set()
-    for found in every(study, suites=suites).values():
-        notes += [line for line in differences(found, despite) if line not in notes]
-        for group in comparable(found, despite):
-            named: Mapping[str, str | None] = {
-                answers.label: other.label if (other := baseline_of(answers, group)) is not None else None
-                for answers in group
-            }
-            for answers in group:
-                wanted = answers.system.model.baseline
-                if wanted is not None and named[answers.label] is None and answers.system not in seen and not baseline:
-                    seen.add(answers.system)
-                    notes.append(
-                        f"{answers.label}: its baseline {wanted.label} [{wanted.weights}] is not among these results"
-                    )
-            here = baseline if baseline in named or baseline is None else None
-            if baseline is not None and here is None:
-                known = [answers.label for answers in found]
-                if baseline not in known:
-                    from pcbench.errors import did_you_mean
-
-                    raise UserError(f"no model {baseline!r} to compare with; {did_you_mean(baseline, known)}")
-                continue  # it is in another group, which the notes tell
-            result += questions(systems(group, loosely="source" in despite), named, here)
-    if not study.cells:
-        why = f": {study.problems[0]}" if study.problems else ""
-        raise UserError(f"there is nothing to compare: no records{why}")
-    if not result:
-        raise UserError(
-            "there is nothing to compare: one model without dynamics; name further results, those of a baseline"
-            + "".join(f"; {note}" for note in notes)
-        )
-    return result, notes

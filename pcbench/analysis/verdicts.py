@@ -87,7 +87,7 @@ class Judgement:
         effect = f"{_points(sign * float(self.difference.value[at]))} points [{_points(ends[0])}, {_points(ends[1])}]"
         place = f" {where}" if where else ""
         p = float(self.p_corrected[at])
-        kind = "p" if self.family is None else "corrected p"
+        kind = "p" if self.family is None or self.family.size == 1 else "corrected p"
         sure = f"{kind} < 0.001" if p < 0.001 else f"{kind} = {p:.2g}"
         if word in ("better", "worse"):
             within = self.margin is not None and bool(self.p_equivalent[at] < round(1 - self.level, 12))

@@ -30,7 +30,7 @@ def command(
     timesteps: int | None,
     seed: int,
 ) -> None:
-    """Draw the figures of PAPER (predify2021, nayebi2018, cekic2022), each as PNG, SVG, PDF and CSV."""
+    """Draw the figures of PAPER (predify2021, nayebi2018, nayebi2022, cekic2022), each as PNG, SVG, PDF and CSV."""
     from pcbench.cli._again import again
     from pcbench.errors import RunError, UserError, did_you_mean
     from pcbench.figures.registry import draw, figures_of

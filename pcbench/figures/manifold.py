@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pcbench.analysis.statistics import bootstrap, interval
+from pcbench.analysis.ratios import ratio_of_amounts
 from pcbench.figures import style
 from pcbench.results.study import Study, labels
 
@@ -42,7 +42,8 @@ def manifolds(study: Study) -> Iterator[tuple[str, pd.DataFrame]]:
 def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """A panel for each sigma, a line for each PCoder: the mean distance over images divided by that at t = 0.
 
-    The correlation distance is 1 - Pearson's r over all units; intervals are from a bootstrap over images.
+    The correlation distance is 1 - Pearson's r over all units; intervals are over images
+    (`pcbench.analysis.ratios.ratio_of_amounts`).
 
     Args:
         records: of one system, see `manifolds`: model, image, severity (sigma), pcoder, timestep,
@@ -54,17 +55,17 @@ def manifold_figure(records: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     rows = []
     for (sigma, pcoder), part in records.groupby(["severity", "pcoder"]):
         wide = part.pivot_table(index="image", columns="timestep", values="distance")
-        means, replicates = wide.mean().to_numpy(), bootstrap(wide.to_numpy())
-        low, high = interval(replicates / replicates[:, :1])
+        amounts = wide.to_numpy().T
+        found = ratio_of_amounts(amounts, amounts[:1])
         rows.append(
             pd.DataFrame(
                 {
                     "sigma": sigma,
                     "pcoder": pcoder,
                     "timestep": wide.columns,
-                    "ratio": means / means[0],
-                    "low": low,
-                    "high": high,
+                    "ratio": found.value,
+                    "low": found.low,
+                    "high": found.high,
                     "n": len(wide),
                 }
             )

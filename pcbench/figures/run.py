@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from pcbench.analysis.answers import Answers, every
+from pcbench.analysis.comparison import once_each
+from pcbench.analysis.means import accuracy as mean_accuracy
+from pcbench.analysis.paired import paired
 from pcbench.analysis.robustness import attacked_systems
 from pcbench.analysis.selection import baseline_of, comparable
 from pcbench.analysis.speed import speed_of
-from pcbench.analysis.statistics import bootstrap, interval
 from pcbench.figures import style
 from pcbench.figures.adversarial import adversarial_figures
 from pcbench.figures.manifold import manifold_figure, manifolds
@@ -164,30 +166,31 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
 
     Returns:
         The figure, and a row for each model and timestep: accuracy, ci_low, ci_high, baseline, difference, diff_low,
-        diff_high. Intervals: bootstrap clustered by image; that of the difference is of the paired difference.
+        diff_high. Intervals are marginal and over images (`pcbench.analysis.means`, `pcbench.analysis.paired`).
     """
     rows = []
     figure = style.canvas(style.COLUMN, style.COLUMN * 1.05)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     references: dict[str, float] = {}
     for index, (system, reference) in enumerate(pairs):
-        values, base = system.per_image(), reference.per_image()[:, :1]
-        low, high = interval(bootstrap(values))
-        paired = values - base
-        diff_low, diff_high = interval(bootstrap(paired))
+        first, second = (each.values.astype(bool).transpose(0, 2, 1) for each in (system, reference))
+        weights = once_each(system)
+        mean = mean_accuracy(first, weights)
+        difference = paired(first, second[:, :1], weights).interval()
+        base = float(mean_accuracy(second[:, 0], weights).value)
         part = pd.DataFrame(
             {
                 "model": system.full,
                 "baseline_model": label_of(reference, system),
                 "timestep": system.timesteps,
-                "accuracy": 100 * values.mean(axis=0),
-                "ci_low": 100 * low,
-                "ci_high": 100 * high,
-                "baseline": 100 * base.mean(),
-                "difference": 100 * paired.mean(axis=0),
-                "diff_low": 100 * diff_low,
-                "diff_high": 100 * diff_high,
-                "n": len(values),
+                "accuracy": 100 * mean.value,
+                "ci_low": 100 * mean.low,
+                "ci_high": 100 * mean.high,
+                "baseline": 100 * base,
+                "difference": 100 * difference.value,
+                "diff_low": 100 * difference.low,
+                "diff_high": 100 * difference.high,
+                "n": first.shape[2],
             }
         )
         rows.append(part)

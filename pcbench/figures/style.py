@@ -20,8 +20,15 @@ PAGE = 183 / 25.4  # inches: two columns
 # Okabe and Ito's palette, which stays distinct with every common form of colour blindness, without its yellow (too
 # pale for a line); each colour goes with a marker of its own, so that a grey print is readable too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d", "8")
 BASELINE = "#555555"
+
+# Where a line may be broken: after a space, an option, a part of a list; not within 1,000 nor within T = 2.
+_INSIDE = r"(?:[^ ,&?]| = |,(?=\d{3}(?!\d)))"
+_WORDS = re.compile(rf"{_INSIDE}+$|{_INSIDE}*[ ,&?]")
+
+# A system's label: what is done before the network, the network, its options.
+_SYSTEM = re.compile(r"(?:(averaging|diffusion):)?([\w.:@/+-]+)(?:\?(\S+?)(?=[,:]?(?:\s|$)))?")
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -32,7 +39,7 @@ _SETTINGS: dict[str, Any] = {
     "xtick.labelsize": 6.5,
     "ytick.labelsize": 6.5,
     "legend.fontsize": 6.5,
-    "figure.titlesize": 8,
+    "figure.titlesize": 7,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -62,13 +69,16 @@ def canvas(width: float = COLUMN, height: float | None = None) -> Figure:
     return Figure(figsize=(width, height or width * 0.72), layout="constrained")
 
 
-def panels(count: int, *, columns: int = 4, height: float = 1.25, sharey: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(
+    count: int, *, columns: int = 4, height: float = 1.25, sharex: bool = True, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
     """A grid of `count` panels; one column wide for one panel, a page wide for three or more.
 
     Args:
         count: number of panels, at least 1.
         columns: of the grid, at most.
         height: of one row, in inches.
+        sharex: whether all panels have one x axis.
         sharey: whether all panels have one y axis.
 
     Returns:
@@ -78,7 +88,7 @@ def panels(count: int, *, columns: int = 4, height: float = 1.25, sharey: bool =
     rows = -(-count // columns)
     width = {1: COLUMN, 2: COLUMN * 1.4}.get(columns, PAGE)
     figure = canvas(width, max(height * rows + 0.55, COLUMN * 0.72 if count == 1 else 0.0))
-    axes = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel().tolist()
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel().tolist()
     for unused in axes[count:]:
         unused.set_axis_off()
     for above in axes[max(0, count - columns) : count]:  # the last in each column shows the x axis
@@ -92,8 +102,25 @@ def colour(index: int) -> str:
 
 
 def marker(index: int) -> str:
-    """The marker that goes with `colour(index)`."""
+    """The marker that goes with `colour(index)`; no two of fourteen things share one."""
     return MARKERS[index % len(MARKERS)]
+
+
+def named(label: str) -> str:
+    """A text with systems' labels as people read them: options in words, in parentheses.
+
+    >>> named("diffusion:vgg16-cifar?sigma=0.3 [ours]")
+    'vgg16-cifar after diffusion (sigma 0.3) [ours]'
+    >>> named("net?a=1&b=2 at t = 0, imagenet"), named("timm:resnet18")
+    ('net (a 1, b 2) at t = 0, imagenet', 'timm:resnet18')
+    """
+    return _SYSTEM.sub(_in_words, label)
+
+
+def _in_words(found: re.Match[str]) -> str:
+    before, model, options = found.groups()
+    done = f"{model} after {before}" if before else model
+    return f"{done} ({options.replace('&', ', ').replace('=', ' ')})" if options else done
 
 
 def shades(count: int) -> list[str]:
@@ -116,12 +143,16 @@ def timestep_axis(axes: Axes, timesteps: Sequence[int]) -> None:
 
 def legend_below(figure: Figure) -> None:
     """A legend of all panels below them: two columns where names are short, one where they are not; taller for it."""
-    labels = [text for ax in figure.axes for text in ax.get_legend_handles_labels()[1]]
+    labels = list(dict.fromkeys(text for ax in figure.axes for text in ax.get_legend_handles_labels()[1]))
     longest = max((len(label) for label in labels), default=0)
     columns = 2 if 2 * longest < 11 * figure.get_figwidth() else 1
     lines = sum(1 + len(label) // _width(figure) for label in labels) // columns
     make_room(figure, lines - 2)
-    figure.legend(loc="outside lower center", ncols=columns)
+    handles: dict[str, Any] = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend([*handles.values()], [*handles], loc="outside lower center", ncols=columns)
 
 
 def make_room(figure: Figure, lines: int) -> None:
@@ -134,15 +165,26 @@ def _width(figure: Figure) -> int:
     return max(round(11 * figure.get_figwidth()), 24)
 
 
+def about(figure: Figure, *lines: str) -> None:
+    """What a figure shows, above its panels: images, conditions, what is missing; the panels keep their size."""
+    kept = [line for line in lines if line]
+    figure.suptitle("\n".join(kept))
+    make_room(figure, sum(1 + len(line) // _width(figure) for line in kept))
+
+
 def fold(line: str, width: int) -> str:
     """A text of lines that are no longer than `width` where its words, options and lists allow it.
 
     >>> print(fold("pvgg16?feedback=0.2,0.1,0.1&pc=0.02 at t = 0", 24))
     pvgg16?feedback=0.2,0.1,
     0.1&pc=0.02 at t = 0
+    >>> print(fold("of cifar10, 1,000 images, T = 2", 16))
+    of cifar10,
+    1,000 images,
+    T = 2
     """
     lines = [""]
-    for part in re.findall(r"[^ ,&?]*[ ,&?]|[^ ,&?]+", line):
+    for part in _WORDS.findall(line):
         if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
@@ -154,9 +196,9 @@ def _fold_names(figure: Figure) -> None:
     legends = [*figure.legends, *(legend for ax in figure.axes if (legend := ax.get_legend()) is not None)]
     width = _width(figure)
     for text in [text for legend in legends for text in legend.get_texts()]:
-        text.set_text("\n".join(fold(line, width) for line in text.get_text().split("\n")))
+        text.set_text("\n".join(fold(named(line), width) for line in text.get_text().split("\n")))
     if figure.get_suptitle():
-        figure.suptitle("\n".join(fold(line, width) for line in figure.get_suptitle().split("\n")))
+        figure.suptitle("\n".join(fold(named(line), width) for line in figure.get_suptitle().split("\n")))
 
 
 def save(figure: Figure, data: pd.DataFrame, path: Path, formats: Sequence[str] = ("png", "svg", "pdf")) -> list[Path]:

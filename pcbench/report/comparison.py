@@ -7,18 +7,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pcbench.analysis.compare import Comparison
 from pcbench.analysis.comparison import Question
 from pcbench.analysis.derived import to_csv
 from pcbench.figures import style
+from pcbench.figures.consistency import consistency_figure
 from pcbench.figures.run import readable, slug
-from pcbench.report.tables import LEGEND, grids, to_latex, to_markdown, verdicts
+from pcbench.report.tables import LATEX_PACKAGES, LEGEND, grids, to_latex, to_markdown
 
 
-def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequence[str] = ()) -> list[Path]:
-    """Write comparison.csv, corruption-errors.csv, comparison.md, comparison.tex and figures/.
+def write_comparison(found: Comparison, directory: Path, notes: Sequence[str] = ()) -> list[Path]:
+    """Write comparison.csv, headline.csv, corruption-errors.csv, comparison.json, .md, .tex and figures/.
 
     Args:
-        questions: what was compared.
+        found: what was compared, and nothing else: a choice of timesteps or perturbations holds for all files.
         directory: made if need be.
         notes: lines that a reader of the Markdown must see (accepted differences, damaged files).
 
@@ -26,36 +28,42 @@ def write_comparison(questions: Sequence[Question], directory: Path, notes: Sequ
         The files.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    files = [
-        directory / name for name in ("comparison.csv", "corruption-errors.csv", "comparison.md", "comparison.tex")
-    ]
-    whole = pd.concat([question.table for question in questions], ignore_index=True)
-    files[0].write_bytes(to_csv(in_fractions(whole)))
-    errors = [
-        question.corruption_errors.assign(suite=question.suite, system=question.system, against=question.against)
-        for question in questions
-    ]
-    files[1].write_bytes(to_csv(pd.concat(errors, ignore_index=True)))
+    questions = found.questions
+    names = ("comparison.csv", "headline.csv", "corruption-errors.csv", "comparison.json")
+    csv, headline, errors, whole = (directory / name for name in names)
+    csv.write_bytes(to_csv(in_fractions(found.table)))
+    headline.write_bytes(to_csv(in_fractions(found.headline.drop(columns="sentence", errors="ignore"))))
+    errors.write_bytes(to_csv(found.corruption_errors))
+    whole.write_text(found.to_json() + "\n", encoding="utf-8")
     tables = [grid for _, each in grids(questions) for grid in each]
-    lines = [line.strip() for question in questions for line in verdicts(question)]
+    lines = [line.strip() for line in found.sentences]
     text = "# Comparison\n\n" + "".join(f"- {line}\n" for line in lines) + f"\n{LEGEND}\n\n"
     text += "".join(f"Warning: {note}.\n\n" for note in notes)
-    files[2].write_text(text + "\n".join(to_markdown(grid) for grid in tables), encoding="utf-8")
-    files[3].write_text("\n".join(to_latex(grid) for grid in tables), encoding="utf-8")
+    markdown, latex = directory / "comparison.md", directory / "comparison.tex"
+    markdown.write_text(text + "\n".join(to_markdown(grid) for grid in tables), encoding="utf-8")
+    said = "".join(f"% {line}\n" for line in lines)
+    latex.write_text(LATEX_PACKAGES + said + "\n" + "\n".join(to_latex(grid) for grid in tables), encoding="utf-8")
+    files = [csv, headline, errors, whole, markdown, latex]
     with style.style():
         for question in questions:
             stem = directory / "figures" / slug(f"{question.suite}-{question.system}-against-{question.against}")
             files += style.save(*differences_over_time(question), stem)
             if (question.table["level"] == "perturbation").sum() > question.table["timestep"].nunique():
                 files += style.save(*differences(question), stem.with_name(f"{stem.name}-perturbations"))
+            if question.sides:
+                files += style.save(*consistency_figure(*question.sides), stem.with_name(f"{stem.name}-consistency"))
     return files
+
+
+def _about(question: Question) -> str:
+    return question.scope if question.scope.startswith(question.suite) else f"{question.suite}: {question.scope}"
 
 
 def in_fractions(table: pd.DataFrame) -> pd.DataFrame:
     """A question's table with fractions in [0, 1] for percent: all CSV files have accuracies of one kind."""
-    limits = ["ci_low", "ci_high", "diff_low", "diff_high", "sim_low", "sim_high"]
+    limits = ["ci_low", "ci_high", "diff_low", "diff_high", "sim_low", "sim_high", "low", "high"]
     percent = ["accuracy", "reference", "difference", *limits]
-    return table.assign(**{name: table[name] / 100 for name in percent})
+    return table.assign(**{name: table[name] / 100 for name in percent if name in table})
 
 
 def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
@@ -72,7 +80,7 @@ def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
     style.timestep_axis(ax, table["timestep"].tolist())
     style.percent_axis(ax, "difference (points)")
     ax.set_xlabel("timestep (filled: corrected p < 0.05)")
-    ax.set_title(f"{question.suite}\n{question.system} against {question.against}")
+    style.about(figure, f"{question.system} against {question.against}", _about(question))
     return figure, table
 
 
@@ -90,5 +98,5 @@ def differences(question: Question) -> tuple[Figure, pd.DataFrame]:
     ax.set_yticks(np.arange(len(table)), [readable(name) for name in table["perturbation"]])
     ax.invert_yaxis()
     ax.set_xlabel(f"difference at t = {last} (points; filled: corrected p < 0.05)")
-    ax.set_title(f"{question.system} against {question.against}")
+    style.about(figure, f"{question.system} against {question.against}", _about(question))
     return figure, table

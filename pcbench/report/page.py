@@ -12,15 +12,15 @@ import pandas as pd
 
 from pcbench import __version__
 from pcbench.analysis.answers import every
+from pcbench.analysis.compare import compare
 from pcbench.analysis.comparison import OVERALL, once_each
 from pcbench.analysis.derived import tables
 from pcbench.analysis.means import accuracy as mean_accuracy
-from pcbench.analysis.selection import compare
 from pcbench.analysis.speed import speed_of
+from pcbench.analysis.wording import verdicts
 from pcbench.errors import UserError, one_line
 from pcbench.report.attacks import apart, judged_at, stories
 from pcbench.report.examples import Card, cards
-from pcbench.report.tables import verdicts
 from pcbench.results.study import Placed, Study
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -79,14 +79,14 @@ def findings(study: Study) -> dict[str, list[str]]:
     """Suite -> its plain answers, as `pcbench compare` words them. Attacks have a story of their own."""
     found: dict[str, list[str]] = {}
     try:
-        asked, notes = compare(study, despite=["incomplete"])
+        asked = compare(study, despite=["incomplete"])
     except UserError:  # one model without dynamics: nothing was asked
         return {}
-    for each in asked:
+    for each in asked.questions:
         if "attack" not in set(each.table["group"]):
             found.setdefault(each.suite, []).extend(verdicts(each))
-    if notes and found:
-        found["What a reader must know"] = notes
+    if asked.notes and found:
+        found["What a reader must know"] = asked.notes
     return found
 
 

@@ -5,14 +5,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 
+import numpy as np
 import pandas as pd
 
 from pcbench.analysis.comparison import Question
+from pcbench.analysis.headline import AREA, BEYOND, CLEAN, MATCHED
+from pcbench.analysis.humans import WithPeople
 
 LEGEND = (
     "Percent correct. Best timestep of a row: bold, *. In parentheses, grey: difference not significant (corrected "
     "p >= 0.05). The best timestep was found on these same images: choose one on other data than you report."
 )
+
+
+_SHORT = {CLEAN: "clean", AREA: "area", BEYOND: "line", MATCHED: "control"}  # eighty columns hold the headline
+
+LATEX_PACKAGES = r"""% Tables of pcbench compare. The document needs in its preamble:
+%   \usepackage{booktabs}
+%   \usepackage{xcolor}
+"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,9 @@ def grids(questions: Sequence[Question]) -> Iterator[tuple[Question, list[Grid]]
     """The tables of each question; none for one that repeats the numbers of the question before it."""
     before: Question | None = None
     for question in questions:
-        both = [] if question.repeats(before) else [overall_grid(question), perturbations_grid(question)]
-        yield question, [grid for grid in both if grid.rows]
+        made = (headline_grid, overall_grid, perturbations_grid)
+        each = [] if question.repeats(before) else [make(question) for make in made]
+        yield question, [grid for grid in each if grid.rows]
         before = question
 
 
@@ -142,27 +154,65 @@ def overall_grid(question: Question) -> Grid:
     return Grid(title, columns, rows, [f"n = {table['n'].iloc[0]} images"])
 
 
-def verdicts(question: Question) -> list[str]:
-    """The plain answer at the last timestep: of the mean, and of the perturbations with a significant difference."""
-    last = int(question.table["timestep"].max())
-    where = f"at t = {last}"
-    head = f"{question.system} against {question.against}, {question.suite}"
-    lines = [f"{head}: {question.at(last).sentence(where=where)}"]
-    table = question.table[(question.table["level"] == "perturbation") & (question.table["timestep"] == last)]
-    if len(table) > 1:
-        better = table.loc[table["significant"] & (table["difference"] > 0), "perturbation"].tolist()
-        worse = table.loc[table["significant"] & (table["difference"] < 0), "perturbation"].tolist()
-        lines.append(
-            f"  {where}, of {len(table)} perturbations better in {len(better)}{_names(better)}, worse in "
-            f"{len(worse)}{_names(worse)}, no difference shown in {len(table) - len(better) - len(worse)}"
+def headline_grid(question: Question) -> Grid:
+    """The summaries that neither conditions at chance nor a trade of clean accuracy decide."""
+    rows = []
+    for row in question.headline.to_dict("records"):
+        tested = pd.notna(row["p"])
+        rows.append(
+            [
+                Cell(f"{_SHORT[row['measure']]} t={row['timestep']}"),
+                Cell(f"{row['accuracy']:.1f}"),
+                Cell(f"{row['difference']:+.2f}", faint=bool(tested and row["verdict"] not in ("better", "worse"))),
+                Cell(f"{row['low']:+.2f} to {row['high']:+.2f}"),
+                Cell("" if not tested else "<0.001" if row["p"] < 0.001 else f"{row['p']:.2g}"),
+                Cell(str(row["verdict"]) if tested else ""),
+            ]
         )
-    return lines
+    title = f"{question.suite}, headline: {question.system} against {question.against}"
+    about = [
+        f"{_SHORT[row['measure']]}: {row['measure']}, {row['conditions']}"
+        for row in question.headline.to_dict("records")
+    ]
+    columns = ["", "accuracy", "diff.", "95 % interval", "p", "verdict"]
+    return Grid(title, columns, rows, list(dict.fromkeys(about)))
 
 
-def _names(names: Sequence[str]) -> str:
-    if not names:
-        return ""
-    return f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+def people_grid(found: WithPeople, network: str) -> Grid:
+    """A network next to people in one condition, a row for each timestep; intervals are marginal."""
+    rows = []
+    for row in found.rows():
+        kappa = "" if row["kappa"] is None else f"{row['kappa']:.2f}"
+        between = "" if row["kappa"] is None else f"{row['kappa_low']:.2f} to {row['kappa_high']:.2f}"
+        rows.append(
+            [
+                Cell(f"t={row['timestep']}"),
+                Cell(f"{_percent(row['network']):.1f}"),
+                Cell(f"{_percent(row['difference']):+.1f}"),
+                Cell(f"{_percent(row['diff_low']):+.1f} to {_percent(row['diff_high']):+.1f}"),
+                Cell(kappa),
+                Cell(between),
+            ]
+        )
+    columns = ["", "accuracy", "minus people", "95 % interval", "kappa", "95 % interval"]
+    notes = [
+        f"people: {100 * found.people:.1f} % of {found.stimuli:,} stimuli, {len(found.observers)} observers; intervals "
+        f"of differences cover {found.difference.covers}"
+    ]
+    if found.among_people is not None:
+        notes.append(f"kappa of people with each other: {found.among_people.kappa[0, 0]:.2f}")
+    if not np.isnan(found.reaction.value):
+        low, high = found.reaction.low, found.reaction.high
+        notes.append(
+            f"reaction time and time to decide: rank correlation {found.reaction.value:.2f} [{low:.2f}, {high:.2f}]"
+        )
+    else:
+        notes.append("reaction time and time to decide: no correlation, for one of them does not vary")
+    return Grid(f"{found.condition}: {network} and people", columns, rows, notes)
+
+
+def _percent(share: object) -> float:
+    return 100 * float(share) if isinstance(share, float) else float("nan")
 
 
 def to_markdown(grid: Grid) -> str:
@@ -186,7 +236,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def to_latex(grid: Grid) -> str:
-    r"""As a LaTeX table (packages booktabs and xcolor): the best \textbf, what is not significant grey."""
+    r"""As a LaTeX table (`LATEX_PACKAGES`): the best \textbf, what is not significant grey."""
     said = [grid.title, *grid.notes, "Percent; bold: best timestep; grey: not significant"]
     lines = [
         r"\begin{table}",

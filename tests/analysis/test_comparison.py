@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from synthetic import Model, imagenet_c, make_run, standard_models
 
-from pcbench.analysis.selection import compare
+from pcbench.analysis.compare import compare
 from pcbench.errors import UserError
 from pcbench.figures.run import study_figures
 from pcbench.report.tables import perturbations_grid
@@ -34,7 +34,7 @@ def test_every_number_of_the_table_is_the_one_counted_by_hand(directory: Path) -
     from pcbench.analysis.alexnet import BENCHMARK, ERRORS
 
     rows = _plain(directory)
-    question = compare(load_results(directory))[0][0]
+    question = compare(directory).questions[0]
     means: dict[tuple[str, int], float] = {}
     for line in perturbations_grid(question).rows:
         cells = [cell.text for cell in line]
@@ -71,7 +71,7 @@ def test_every_number_of_the_figure_is_the_one_counted_by_hand(directory: Path, 
 
 
 def test_known_effects_are_found(directory: Path) -> None:
-    question = compare(load_results(directory))[0][0]
+    question = compare(directory).questions[0]
     assert question.at(2, "fog").difference.value == pytest.approx(0.06, abs=0.025)
     assert question.at(2, "fog").words == "better"
     assert question.at(2, "zoom_blur").difference.value < 0
@@ -80,7 +80,7 @@ def test_known_effects_are_found(directory: Path) -> None:
 
 def test_no_effect_is_not_found(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [Model("flat", 2)], {"imagenet-c": imagenet_c(["fog"])}, n=50)
-    question = compare(load_results(run))[0][0]
+    question = compare(run).questions[0]
     assert not question.table["significant"].any()
     assert (question.table["difference"] == 0).all()
 
@@ -97,22 +97,23 @@ def test_systems_that_differ_are_compared_apart_unless_told(
     make_run(tmp_path / "a", standard_models(1), suites, n=10, **same)  # type: ignore[arg-type]
     make_run(tmp_path / "b", standard_models(1), suites, n=10, **{**same, **change})  # type: ignore[arg-type]
     study = load_results(tmp_path / "a", tmp_path / "b")
-    questions, notes = compare(study)
+    apart = compare(study)
+    questions, notes = apart.questions, apart.notes
     assert len([note for note in notes if f"different {kind} are compared apart" in note]) == 1
     assert len(questions) == 4  # each network against its own start and its own baseline
     for question in questions:
         mark = question.system.partition("[")[2]
         assert question.against.partition("[")[2].partition("]")[0] == mark.partition("]")[0]
-    together, told = compare(study, despite=[kind])
-    assert any(f"different {kind} are compared:" in note for note in told)
-    assert len(together) == 4
+    together = compare(study, despite=[kind])
+    assert any(f"different {kind} are compared:" in note for note in together.notes)
+    assert len(together.questions) == 4
 
 
 def test_an_unfinished_request_is_refused_unless_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", standard_models(1), {"imagenet-c": imagenet_c(["fog"])}, n=10, leave_out=1)
     with pytest.raises(UserError, match=r"unfinished \(1 of 10 cells missing\).*--despite incomplete"):
         compare(load_results(run))
-    assert compare(load_results(run), despite=["incomplete"])[0]
+    assert compare(load_results(run), despite=["incomplete"]).questions
 
 
 def test_each_network_is_compared_with_the_baseline_of_its_own_weights(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_each_network_is_compared_with_the_baseline_of_its_own_weights(tmp_path:
         model.level = 0.5
     make_run(tmp_path / "a", good, suites, n=40)
     make_run(tmp_path / "b", bad, suites, n=40)
-    questions, _ = compare(load_results(tmp_path / "a", tmp_path / "b"))
+    questions = compare(tmp_path / "a", tmp_path / "b").questions
     pairs = {(question.system, question.against) for question in questions}
     assert ("dynamic [wb]", "static [wb]") in pairs
     assert ("dynamic [wa]", "static [wa]") in pairs
@@ -136,14 +137,13 @@ def test_full_dynamics_are_compared_with_an_ablation_without_a_word(tmp_path: Pa
     suites = {"noise": [("gaussian-noise", "noise", 1.0)]}
     make_run(tmp_path / "a", [Model("net", 2)], suites)
     make_run(tmp_path / "b", [Model("net?dynamics=no-error", 2)], suites)
-    _, notes = compare(load_results(tmp_path), baseline="net")
-    assert notes == []
+    assert compare(tmp_path, baseline="net").notes == []
 
 
 def test_clean_images_are_no_part_of_a_mean_over_perturbations(tmp_path: Path) -> None:
     suite = [("clean", "clean", 0.0), ("fog", "weather", 3.0), ("snow", "weather", 3.0)]
     run = make_run(tmp_path / "a", standard_models(1), {"mine": suite}, n=50)
-    table = compare(load_results(run))[0][0].table
+    table = compare(run).questions[0].table
     at = table[table["timestep"] == 1].set_index(["level", "perturbation"])["accuracy"]
     expected = (at["perturbation", "fog"] + at["perturbation", "snow"]) / 2
     assert at["overall", "all"] == pytest.approx(expected, abs=1e-9)
@@ -151,13 +151,13 @@ def test_clean_images_are_no_part_of_a_mean_over_perturbations(tmp_path: Path) -
 
 def test_mce_against_alexnet_is_for_imagenet_alone(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", standard_models(1, classes=10), {"imagenet-c": imagenet_c()}, n=60)
-    question = compare(load_results(run))[0][0]
+    question = compare(run).questions[0]
     assert "mCE" not in set(question.corruption_errors["measure"])
     assert any("no mCE against AlexNet" in note for note in question.notes)
 
 
 def test_ratios_and_differences_test_the_same_timesteps(directory: Path) -> None:
-    for question in compare(load_results(directory))[0]:
+    for question in compare(directory).questions:
         tested = question.table[question.table["level"] == "overall"].set_index("timestep")["p"].notna()
         errors = question.corruption_errors
         ratios = errors[errors["measure"] == "ratio of means"].set_index("timestep")["p"].notna()
@@ -166,13 +166,13 @@ def test_ratios_and_differences_test_the_same_timesteps(directory: Path) -> None
 
 def test_a_missing_severity_is_named_where_mce_would_be(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", [Model("one", 1)], {"imagenet-c": imagenet_c(severities=(1, 2, 3, 4))}, n=10)
-    question = compare(load_results(run))[0][0]
+    question = compare(run).questions[0]
     assert question.corruption_errors.empty
     assert any("severities 1, 2, 3, 4" in note for note in question.notes)
 
 
 def test_intervals_hold_the_estimate(directory: Path) -> None:
-    table = compare(load_results(directory))[0][1].table
+    table = compare(directory).questions[1].table
     assert (table["diff_low"] <= table["difference"] + 1e-4).all()
     assert (table["difference"] <= table["diff_high"] + 1e-4).all()
     assert np.isfinite(table["accuracy"]).all()

@@ -6,12 +6,14 @@ import pytest
 
 from pcbench.analysis.alexnet import BENCHMARK
 from pcbench.analysis.answers import Answers
-from pcbench.analysis.comparison import Side, ask, own_start, questions, systems
+from pcbench.analysis.comparison import Side, ask, measure, own_start, pairs, systems
+from pcbench.analysis.headline import AREA, BEYOND, CLEAN, MATCHED, headline
 from pcbench.analysis.metrics import mce
+from pcbench.analysis.wording import verdicts
 from pcbench.errors import UserError
 from pcbench.keys import Condition, DataKey, ModelKey
 from pcbench.report.comparison import in_fractions
-from pcbench.report.tables import overall_grid, verdicts
+from pcbench.report.tables import headline_grid, overall_grid
 from pcbench.results.study import System
 
 IMAGES = 80
@@ -50,7 +52,7 @@ def question():
         Side("dynamic", answers("dynamic", rates, 1)),
         Side("static", answers("static", corruptions_of(rates), 2)),
     )
-    return ask(dynamic, static, margin=0.2)
+    return ask(measure(dynamic, static), margin=0.2)
 
 
 def corruptions_of(rates: dict[tuple[str, float], list[float]]) -> dict[tuple[str, float], list[float]]:
@@ -101,7 +103,7 @@ def test_each_family_is_named(question) -> None:
 
 def test_nothing_is_asked_where_both_are_the_same_by_construction() -> None:
     dynamic = Side("dynamic", answers("dynamic", corruptions(0.0), 1))
-    question = ask(dynamic, own_start(dynamic))
+    question = ask(measure(dynamic, own_start(dynamic)))
     start = question.table[question.table["timestep"] == 0]
     assert start["p"].isna().all()
     assert start["p_corrected"].isna().all()
@@ -115,7 +117,8 @@ def test_nothing_is_asked_where_both_are_the_same_by_construction() -> None:
 def test_one_image_is_compared_without_claims() -> None:
     rates = {("fog", 1.0): [1.2, -0.2]}
     found = systems([answers("dynamic", rates, images=1), answers("static", {("fog", 1.0): [1.2]}, images=1)])
-    for question in questions(found, {"dynamic": "static", "static": None}):
+    for pair in pairs(found, {"dynamic": "static", "static": None}):
+        question = ask(measure(*pair))
         assert not question.table["significant"].any()
         assert (question.table["sim_low"] < question.table["sim_high"]).all()
         assert (question.table["ci_low"] <= question.table["accuracy"]).all()
@@ -125,7 +128,8 @@ def test_one_image_is_compared_without_claims() -> None:
 def test_corruption_errors_are_those_of_the_tables_of_errors() -> None:
     rates = {(name, float(s)): [0.9 - 0.1 * s, 0.95 - 0.1 * s] for name in BENCHMARK for s in range(1, 6)}
     dynamic = answers("dynamic", rates, 1)
-    found = ask(Side("dynamic", dynamic), own_start(Side("dynamic", dynamic))).corruption_errors
+    side = Side("dynamic", dynamic)
+    found = ask(measure(side, own_start(side))).corruption_errors
     assert set(found["measure"]) == {"mCE", "mCE difference", "ratio of means", "mean of ratios"}
     by_hand = [
         mce({name: [1 - float(v) for v in dynamic.of(name)[:, :, t].mean(axis=1)] for name in BENCHMARK})
@@ -145,3 +149,35 @@ def test_an_unknown_timestep_or_perturbation_is_named(question) -> None:
         question.at(1, "snow")
     with pytest.raises(UserError, match="no all at t = 9"):
         question.at(9)
+
+
+def test_the_headline_sets_a_network_against_lines_and_controls_of_its_clean_accuracy() -> None:
+    def side(name: str, clean: list[float], noisy: list[float]) -> Side:
+        return Side(name, answers(name, {("clean", 0.0): clean, ("fog", 1.0): noisy}, images=2000))
+
+    network, base = side("net", [0.9, 0.8], [0.5, 0.75]), side("base", [0.9], [0.5])
+    weaker = [side(f"static{k}", [0.9 - k / 10], [0.5 - k / 10]) for k in (1, 2)]
+    blur = side("diffusion:base", [0.9, 0.8], [0.5, 0.6])
+    sides = [network, base, *weaker, blur]
+    clean = {each.answers.system: each.answers for each in sides}
+    found = headline(measure(network, base), clean, sides).table.set_index("measure")
+    assert found.index.tolist() == [CLEAN, AREA, BEYOND, MATCHED]
+    assert found["verdict"].tolist() == ["worse", "better", "better", "better"]
+    assert found.loc[MATCHED, "difference"] == pytest.approx(15, abs=3)  # 0.75 where the blur has 0.6
+    assert found.loc[BEYOND, "difference"] == pytest.approx(35, abs=5)  # 0.75 where 0.4 is on the line
+    assert (found["low"] <= found["difference"]).all()
+    assert (found["difference"] <= found["high"]).all()
+    grid = headline_grid(ask(measure(network, base), headline=headline(measure(network, base), clean, sides)))
+    assert [row[0].text for row in grid.rows] == ["clean t=1", "area t=1", "line t=1", "control t=1"]
+
+
+def test_noise_of_strength_0_is_clean_and_chance_levels_are_no_part_of_the_area() -> None:
+    rates = {("g", 0.0): [0.9, 0.3], ("g", 0.5): [0.5, 0.7], ("g", 2.0): [-0.5, -0.5]}
+    network = Side("net", answers("net", rates, images=2000))
+    found = headline(measure(network, own_start(network)), {network.answers.system: network.answers.rows([0])}).table
+    by = found.set_index("measure")
+    assert by["verdict"].to_dict() == {CLEAN: "worse", AREA: "better"}
+    assert by.loc[AREA, "difference"] == pytest.approx(20, abs=3)
+    assert "1 of 2 conditions" in by.loc[AREA, "conditions"]
+    overall = ask(measure(network, own_start(network))).table.query("level == 'overall' and timestep == 1")
+    assert overall["difference"].item() == pytest.approx(10, abs=2)  # the mean of the two strengths, without clean

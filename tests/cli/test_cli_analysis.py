@@ -199,3 +199,89 @@ def test_figures_without_any_run_say_what_to_do(tmp_path: Path) -> None:
         CliRunner().invoke(
             figures, ["predify2021", "--runs", str(run), "--output", str(tmp_path / "o")], catch_exceptions=False
         )
+
+
+@pytest.fixture
+def question(tmp_path: Path) -> list[str]:
+    """One exact question of a run: better than the baseline at t = 3 under fog?"""
+    run = make_run(
+        tmp_path / "q", standard_models(4), {**SUITES, "clean": [("clean", "clean", 0.0)], "n": gaussian_noise()}, n=200
+    )
+    words = ["--model", "dynamic", "--baseline", "static", "--perturbation", "fog", "--timestep", "3"]
+    return [str(run), *words]
+
+
+def test_compare_answers_the_question_that_was_asked_and_no_other(question: list[str]) -> None:
+    import pcbench
+
+    result = CliRunner().invoke(compare, question)
+    assert result.exit_code == 0, result.output
+    first = result.output.splitlines()[0]
+    assert first.startswith("dynamic against static, imagenet-c: better at t = 3 by ")
+    assert "(fog, severity 1 to 5, made, 200 images)" in first
+    assert "t=2" not in result.output
+    assert "snow" not in result.output
+    assert "on clean images: " in result.output
+    assert "over strengths where the baseline is above chance: " in result.output
+    found = pcbench.compare(question[0], model="dynamic", baseline="static", perturbation="fog", timestep=3)
+    assert found.sentences[0] == first
+    assert found.table["timestep"].unique().tolist() == [3]
+    assert found.headline["measure"].tolist() == ["clean images", "area above chance"]
+
+
+def test_json_has_the_numbers_of_the_table_and_nothing_but_json(question: list[str]) -> None:
+    result = CliRunner().invoke(compare, [*question, "--json", "--margin", "2", "--power", "1"])
+    said = json.loads(result.stdout)
+    assert said["answers"][0].startswith("dynamic against static")
+    overall = next(row for row in said["rows"] if row["level"] == "overall")
+    assert overall["verdict"] == "better"
+    assert said["power"][0]["images"] > 200
+    assert any("images would show 1 point (power 80 %)" in line for line in said["answers"])
+
+
+def test_compare_names_what_there_is_not(question: list[str]) -> None:
+    for change, said in (
+        (["--perturbation", "fogg"], "did you mean fog"),
+        (["--timestep", "9"], "has timesteps 0 to 4, not 9"),
+        (["--model", "dynamo"], "did you mean dynamic"),
+        (["--margin", "0"], "between 0 and 100"),
+    ):
+        arguments = [question[0], *(["--perturbation", "fog"] if change[0] != "--perturbation" else []), *change]
+        with pytest.raises(UserError, match=said):
+            CliRunner().invoke(compare, arguments, catch_exceptions=False)
+
+
+def test_a_study_wide_family_is_said_and_never_asks_for_less(question: list[str]) -> None:
+    import pcbench
+
+    alone, together = (pcbench.compare(question[0], family=family) for family in (False, True))
+    assert all(any("of all 6 comparisons" in note for note in each.notes) for each in together.questions)
+    both = alone.table["p_corrected"].notna()
+    assert (together.table["p_corrected"][both] >= alone.table["p_corrected"][both] - 0.01).all()
+
+
+def test_equivalence_is_claimed_within_a_margin_alone(tmp_path: Path) -> None:
+    import pcbench
+
+    run = make_run(tmp_path / "a", [Model("flat", 1)], SUITES, n=300)
+    words = [set(pcbench.compare(run, timestep=1, margin=m).table["verdict"]) for m in (None, 5)]
+    assert words == [{"no difference shown"}, {"equivalent"}]
+
+
+def test_long_names_are_letters_with_a_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "pvgg16-cifar?" + "&".join(f"option{i}=0.{i}" for i in range(8))
+    run = make_run(tmp_path / "a", [Model(long, 1), Model("static")], SUITES, n=20)
+    said = CliRunner().invoke(compare, [str(run)]).output
+    assert f"<A> is {long}" in said
+    assert "imagenet-c, headline: <A> against " in said
+
+
+def test_latex_names_its_packages_and_holds_the_comparison_that_was_asked(question: list[str], tmp_path: Path) -> None:
+    assert CliRunner().invoke(compare, [*question, "--output", str(tmp_path / "out")]).exit_code == 0
+    text = (tmp_path / "out" / "comparison.tex").read_text()
+    assert r"\usepackage{booktabs}" in text
+    assert r"\usepackage{xcolor}" in text
+    assert "t=3" in text
+    assert "t=2" not in text
+    assert "better" in text

@@ -1,4 +1,5 @@
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +9,10 @@ from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_mode
 
 from pcbench.cli.figures import command
 from pcbench.errors import RunError, UserError
+from pcbench.figures import style
+from pcbench.figures.papers.cekic2022_table import draw as cekic
+from pcbench.figures.papers.predify2021_mce import draw as mce
+from pcbench.figures.papers.predify2021_noise import draw as noise
 from pcbench.figures.run import study_figures
 from pcbench.results.study import load_results
 
@@ -74,13 +79,66 @@ def test_the_noise_of_the_hah_table_is_in_the_suite_that_is_run_for_it() -> None
     assert PUBLISHED_SIGMA in {condition.severity for condition in load_suite(PLAIN[1]).conditions}
 
 
-def test_few_images_have_ratios_without_intervals_and_no_warning(tmp_path: Path) -> None:
+def test_few_images_have_ratios_with_intervals_and_no_warning(tmp_path: Path) -> None:
     suites = {"imagenet-c": imagenet_c(["fog", "snow"])}
-    run = make_run(tmp_path / "a", [Model("dynamic", 2, level=1.08)], suites, n=4)  # some resamples make no error
+    run = make_run(tmp_path / "a", [Model("dynamic", 2, level=1.08)], suites, n=4)  # few errors, and few images
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         result = CliRunner().invoke(command, ["predify2021", "--runs", str(run), "--output", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     table = pd.read_csv(tmp_path / "out" / "mce.csv")
     assert table["ratio"].notna().all()
-    assert table["low"].isna().all()
+    later = table[table["timestep"] > 0]
+    assert (later["low"] < later["ratio"]).all()
+    assert (later["ratio"] < later["high"]).all()
+
+
+def test_networks_with_other_timesteps_keep_their_own_axis_and_the_figure_says_what_it_shows(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", [Model("short", 2)], {"gaussian-noise": gaussian_noise()}, n=20)
+    make_run(tmp_path / "b", [Model("long", 6)], {"gaussian-noise": gaussian_noise()}, n=20)
+    figure, _ = noise(load_results(tmp_path))
+    assert [ax.get_xlim() for ax in figure.axes] == [(-0.3, 2.3), (-0.3, 6.3)]
+    assert [len(line.get_xdata()) for line in figure.axes[1].lines[:1]] == [7]
+    said = " ".join(figure.get_suptitle().split())
+    assert "gaussian-noise, strength 0.25 to 2, made, 20 images" in said
+    assert said.endswith("T = 2, 6")
+
+
+def test_mce_says_what_the_published_figure_has_and_this_one_has_not(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", standard_models(2), {"imagenet-c": imagenet_c(["fog", "snow"])}, n=20)
+    figure, table = mce(load_results(run))
+    assert "T = 2; published: 19 perturbations, T = 10" in figure.get_suptitle()
+    assert table["perturbations"].unique().tolist() == [2]
+
+
+def test_no_two_networks_share_a_marker() -> None:
+    assert len({style.marker(index) for index in range(14)}) == 14
+
+
+@pytest.mark.parametrize("module", ["predify2021_mce", "predify2021_ce_grid", "cekic2022_table", "nayebi2018_accuracy"])
+def test_no_legend_is_clipped_however_many_and_long_the_names(tmp_path: Path, module: str) -> None:
+    names = [f"convrnn-cell{i}-shallow-cifar?option=0.{i}&another-option=0.{i}{i}" for i in range(9)]
+    suites = {"imagenet-c": imagenet_c(["fog", "snow"]), "clean": CLEAN}
+    run = make_run(tmp_path / "a", [Model(name, 2) for name in names], suites, n=10)
+    with style.style():
+        made = import_module(f"pcbench.figures.papers.{module}").draw(load_results(run))
+        figure = made[0]
+        style.save(*made, tmp_path / "figure", ("png",))
+        figure.draw_without_rendering()
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert box.x0 >= -1
+        assert box.y0 >= -1
+        assert box.x1 <= figure.bbox.x1 + 1
+        assert box.y1 <= figure.bbox.y1 + 1
+    assert min(ax.get_window_extent().height for ax in figure.axes) > 40
+
+
+def test_the_hah_table_names_what_is_missing_and_draws_what_was_published(tmp_path: Path) -> None:
+    suites = {"clean": CLEAN, "gaussian-noise-pixel": [("gaussian-noise-pixel", "noise", 0.1)]}
+    run = make_run(tmp_path / "a", [Model("hah-vgg16"), Model("vgg16-cifar")], suites, n=10, data="cifar10")
+    figure, table = cekic(load_results(run))
+    assert "not there: linf ε 2/255, l2 ε 0.25" in " ".join(figure.get_suptitle().split())
+    published = table[table["n"].isna()].set_index(["model", "condition"])["accuracy"]
+    assert published["published, HaH", "noise σ 0.1"] == 64.0
+    assert len(published) == 8

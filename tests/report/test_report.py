@@ -6,10 +6,11 @@ import pytest
 from click.testing import CliRunner
 from synthetic import Model, gaussian_noise, imagenet_c, make_run, standard_models
 
-from pcbench.analysis.selection import compare
+from pcbench.analysis.compare import compare
+from pcbench.analysis.wording import verdicts
 from pcbench.cli.report import command
 from pcbench.report.page import findings
-from pcbench.report.tables import Cell, Grid, to_latex, verdicts
+from pcbench.report.tables import Cell, Grid, to_latex
 from pcbench.results.study import load_results
 
 FLAGS = [
@@ -45,7 +46,7 @@ def test_the_page_asks_nothing_of_the_network_and_escapes_names(report: Path) ->
 
 def test_the_page_gives_the_plain_answers_and_says_that_there_are_no_pictures(report: Path) -> None:
     text = report.read_text()
-    for question in compare(load_results(report.parent / "a"))[0]:
+    for question in compare(report.parent / "a").questions:
         assert f">{verdicts(question)[0]}<" in text
     assert "None of these cells has pictures" in text
 

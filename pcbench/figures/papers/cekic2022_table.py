@@ -1,5 +1,7 @@
 """The table of the HaH paper, as dots: accuracy on clean images, with Gaussian noise, and under attack."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -16,6 +18,13 @@ PLAIN = ("clean", "gaussian-noise-pixel")
 ATTACKS = ("adversarial-cifar10-linf", "adversarial-cifar10-l2")
 SUITES = (*PLAIN, *ATTACKS)
 PUBLISHED_SIGMA = 0.1
+# Table 1 of the paper (percent), in the order of its columns; CIFAR-10, VGG16, AutoAttack.
+PUBLISHED = {
+    "clean": {"standard": 92.5, "HaH": 87.3},
+    "noise σ 0.1": {"standard": 26.6, "HaH": 64.0},
+    "linf ε 2/255": {"standard": 10.4, "HaH": 21.5},
+    "l2 ε 0.25": {"standard": 13.9, "HaH": 27.6},
+}
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -47,33 +56,68 @@ def table(study: Study) -> pd.DataFrame:
     return found_rows.assign(accuracy=100 * found_rows["correct"] / found_rows["n"], low=100 * low, high=100 * high)
 
 
+def published() -> pd.DataFrame:
+    """The table of the paper in the form of `table`; its n and intervals are not known."""
+    rows = [
+        {"model": f"published, {name}", "condition": condition, "accuracy": accuracy}
+        for condition, values in PUBLISHED.items()
+        for name, accuracy in values.items()
+    ]
+    return pd.DataFrame(rows).assign(n=np.nan, low=np.nan, high=np.nan)
+
+
 def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
-    """A row for each condition, a marker for each model, Wilson's intervals."""
-    data = table(study)
-    if data.empty:
+    """A row for each condition, a marker for each model, Wilson's intervals; hollow: the published values."""
+    ours = table(study)
+    if ours.empty:
         return None
-    conditions, models = list(dict.fromkeys(data["condition"])), list(dict.fromkeys(data["model"]))
-    figure = style.canvas(style.COLUMN, 0.9 + 0.14 * len(conditions) * (1 + len(models)))
+    on_cifar10 = {cell.key.data.name for cell in study.cells} == {"cifar10"}
+    data = pd.concat([ours, published()], ignore_index=True) if on_cifar10 else ours
+    conditions = list(dict.fromkeys([*(PUBLISHED if on_cifar10 else ()), *ours["condition"]]))
+    models = list(dict.fromkeys(data["model"]))
+    figure = style.canvas(style.COLUMN * 1.2, 0.9 + 0.12 * len(conditions) * (1 + len(models)))
     ax = figure.subplots()
     for index, model in enumerate(models):
         part = data[data["model"] == model]
         shift = (index - (len(models) - 1) / 2) / (1 + len(models))
         height = np.array([conditions.index(name) for name in part["condition"]]) + shift
-        reach = [part["accuracy"] - part["low"], part["high"] - part["accuracy"]]
+        of_paper = bool(part["n"].isna().all())
         ax.errorbar(
             part["accuracy"],
             height,
-            xerr=reach,
+            xerr=None if of_paper else [part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
             linestyle="none",
             color=style.colour(index),
             marker=style.marker(index),
-            label=model,
+            markerfacecolor="white" if of_paper else None,
+            label=style.named(model),
         )
     ax.set_yticks(range(len(conditions)), conditions)
     ax.set_ylim(len(conditions) - 0.5, -0.5)
-    ax.set_xlabel("accuracy (%), 95 % interval")
-    figure.legend(loc="outside lower center", ncols=2)
+    ax.set_xlabel("accuracy (%), 95 % interval; hollow: published" if on_cifar10 else "accuracy (%), 95 % interval")
+    style.legend_below(figure)
+    style.about(figure, *_what(study, ours, conditions))
     return figure, data
+
+
+def _what(study: Study, ours: pd.DataFrame, conditions: Sequence[str]) -> list[str]:
+    """The images, and the rows of the table that these results do not have."""
+    names = " and ".join(dict.fromkeys(cell.key.data.name for cell in study.cells))
+    rows = {str(name): ours[ours["condition"] == name] for name in dict.fromkeys(ours["condition"])}
+    counts = {name: sorted(set(part["n"].astype(int))) for name, part in rows.items()}
+    shown = {name: ", ".join(f"{k:,}" for k in each) for name, each in counts.items()}
+    n = "; ".join(f"{name}: n = {each}" for name, each in shown.items())
+    if len(set(shown.values())) == 1:
+        n = f"n = {next(iter(shown.values()))}"
+    models = list(dict.fromkeys(ours["model"]))
+    lacking = [name for name in conditions if name not in counts]
+    lines = [f"{names}; {n}", f"not there: {', '.join(lacking)}" if lacking else ""]
+    for name in counts:
+        without = [style.named(m) for m in models if m not in set(rows[name]["model"])]
+        if without:
+            more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+            lines.append(f"no {name} of {', '.join(without[:3])}{more}")
+    return lines
 
 
 register(

@@ -1,38 +1,41 @@
 """Predify's 5 x 4 grid: CE(t) / CE(0) of each corruption, over all severities, not the fifth alone."""
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pcbench.analysis.statistics import interval
+from pcbench.analysis.ratios import ratio
 from pcbench.figures import style
-from pcbench.figures.papers.common import dynamic, errors, relative
-from pcbench.figures.papers.predify2021_mce import SUITES
+from pcbench.figures.papers.common import dynamic, shown, wrong
+from pcbench.figures.papers.predify2021_mce import PUBLISHED, SUITES, but_start
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.figures.run import readable
 from pcbench.results.study import Study
 
 
 def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
-    """A panel for each corruption, a line for each network, intervals from a bootstrap over images."""
-    rows = []
+    """A panel for each corruption, a line for each network, 95 % intervals over images (`pcbench.analysis.ratios`)."""
+    rows, drawn, without = [], [], []
     for label, answers in dynamic(study, SUITES):
-        exact, replicates = errors(answers)
-        for index, name in enumerate(answers.perturbations()):
-            if exact[index, 0] == 0:
-                continue  # nothing can be divided by an error of 0
-            low, high = interval(relative(replicates[:, index]))
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "model": label,
-                        "perturbation": name,
-                        "timestep": answers.timesteps,
-                        "ratio": exact[index] / exact[index, 0],
-                        "low": low,
-                        "high": high,
-                    }
-                )
-            )
+        errors = wrong(answers)
+        for index, name in enumerate(answers.averaged()):
+            found = ratio(errors[index][None], errors[index][None, :1], "ratio-of-means")
+            if np.isnan(found.value).any():
+                without.append(f"{readable(name)} of {label}")  # nothing can be divided by an error of 0
+                continue
+            limits = found.interval()
+            part: dict[str, Any] = {
+                "model": label,
+                "perturbation": name,
+                "timestep": answers.timesteps,
+                "ratio": found.value,
+            }
+            part |= {"low": but_start(limits.low, found.value), "high": but_start(limits.high, found.value)}
+            part |= {"n": found.n}
+            rows.append(pd.DataFrame(part))
+        drawn.append((label, answers))
     if not rows:
         return None
     table = pd.concat(rows, ignore_index=True)
@@ -41,11 +44,11 @@ def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     for name, ax in zip(names, axes, strict=True):
         ax.axhline(1, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.8)
         for index, model in enumerate(models):
-            part = table[(table["perturbation"] == name) & (table["model"] == model)]
-            reach = [part["ratio"] - part["low"], part["high"] - part["ratio"]]
+            part_of = table[(table["perturbation"] == name) & (table["model"] == model)]
+            reach = [part_of["ratio"] - part_of["low"], part_of["high"] - part_of["ratio"]]
             ax.errorbar(
-                part["timestep"],
-                part["ratio"],
+                part_of["timestep"],
+                part_of["ratio"],
                 reach,
                 color=style.colour(index),
                 marker=style.marker(index),
@@ -59,7 +62,8 @@ def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
         ax.set_ylabel("CE(t) / CE(0)")
     for ax in axes[-4:]:
         ax.set_xlabel("timestep")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    style.legend_below(figure)
+    style.about(figure, *shown(drawn, PUBLISHED), f"no errors at t = 0: {', '.join(without)}" if without else "")
     return figure, table
 
 

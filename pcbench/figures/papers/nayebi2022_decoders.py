@@ -1,11 +1,11 @@
-"""Accuracy over time of recurrent networks, and what the decoders (readouts) make of the same trajectories."""
+"""Nayebi et al. 2022: accuracy over time of recurrent networks, and what decoders make of the same trajectories."""
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pcbench.analysis.metrics import readouts
 from pcbench.figures import style
-from pcbench.figures.papers.common import dynamic
+from pcbench.figures.papers.common import Published, dynamic, shown
 from pcbench.figures.registry import PaperFigure, register
 from pcbench.intervals import wilson
 from pcbench.results.study import Study
@@ -62,13 +62,14 @@ def draw(study: Study) -> tuple[Figure, pd.DataFrame] | None:
     style.timestep_axis(ax, sorted({t for _, answers in systems for t in answers.timesteps}))
     ax.set_xlabel("timestep (markers: mean decision time)")
     style.percent_axis(ax)
-    figure.legend(loc="outside lower center", ncols=2)
+    style.legend_below(figure)
+    style.about(figure, *shown(systems, Published()))
     return figure, pd.concat(rows, ignore_index=True)
 
 
 register(
     PaperFigure(
-        "nayebi2018",
+        "nayebi2022",
         "decoders",
         SUITES,
         6,
