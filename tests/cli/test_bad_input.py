@@ -119,11 +119,11 @@ def test_a_truncated_image_is_named_or_skipped_and_counted(here: Path, capsys: p
     assert "n01440764/1.jpg" in refused(capsys, *words)
     assert not (here / "out").exists()
     assert ask(*words, "--skip-bad-images") == 0
-    import json
+    from pcbench.results.requests import read_requests
+    from pcbench.results.study import load_results
 
-    info = json.loads((here / "out" / "run.json").read_text())
-    assert info["data"]["skipped"] == ["n01440764/1.jpg"]
-    assert info["data"]["n"] == 2
+    assert read_requests(here / "out").requests[0].skipped == ["n01440764/1.jpg"]
+    assert {cell.key.data.n for cell in load_results(here / "out").cells} == {2}
 
 
 HEAD = "name='x'\nversion=1\ndescription=''\n[[perturbations]]\n"

@@ -56,7 +56,7 @@ def test_bad_input_is_one_line_and_writes_nothing(mine: Path, capsys: pytest.Cap
         (("verify", str(mine / "none")), "no file of weights"),
         (("verify", str(mine / "x_pc1.pth")), "damaged, or not a safetensors file"),
         (("import", MODEL, str(mine / "x_pc1.pth")), "there is no file for PCoder 2 of 8"),
-        (("import", "pefficientnet-lite", str(mine / "x_pc1.pth")), "did you mean pefficientnet-lite0"),
+        (("import", "pefficientnet-lite", str(mine / "x_pc1.pth")), "did you mean pefficientnet-lite"),
         (("import", "efficientnet-lite0", str(mine / "x_pc1.pth")), "is not a predictive network"),
         (("import", MODEL, "--weights", "imagenet", str(mine / "x_pc1.pth")), "did you mean imagenet1k"),
         (("import", MODEL), "Missing argument"),

@@ -125,16 +125,10 @@ def test_models_of_one_run_get_the_results_that_they_get_alone(tmp_path: Path, s
     assert set(of_records["timestep"]) == {0, 1, 2}
 
 
-def test_one_pass_gives_all_timesteps(tmp_path: Path, suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tiny_models.Tiny] = []
-
-    def make() -> tiny_models.Tiny:
-        made.append(tiny_models.Tiny())
-        return made[-1]
-
-    monkeypatch.setattr(tiny_models, "tiny", make)
-    sweep(tmp_path / "run", suite, timesteps=5, batch_size=20)
-    assert [call for call in made[-1].calls if call[0] == 20] == [(20, 5)] * 7  # others measure what a timestep costs
+def test_one_pass_gives_all_timesteps(tmp_path: Path, suite: str) -> None:
+    sweep(tmp_path / "run", suite, "tiny_models:counted", timesteps=5, batch_size=20)
+    calls = tiny_models.MADE[-1].calls
+    assert [call for call in calls if call[0] == 20] == [(20, 5)] * 7  # others measure what a timestep costs
 
 
 def test_a_smaller_limit_takes_some_of_the_images_of_a_larger_one(tmp_path: Path, suite: str) -> None:

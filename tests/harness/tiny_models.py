@@ -103,6 +103,15 @@ def tiny() -> Tiny:
     return Tiny()
 
 
+MADE: list[Tiny] = []
+
+
+def counted() -> Tiny:
+    """A network that can be asked afterwards how it was called."""
+    MADE.append(Tiny())
+    return MADE[-1]
+
+
 def told() -> Told:
     return Told()
 

@@ -24,7 +24,6 @@ from pcbench.models.controls import Averaging, Diffusion, heat_kernel, reflected
 from pcbench.models.listing import describe_model
 from pcbench.models.resolve import find, load_model, resolve
 from pcbench.models.spec import MODELS
-from pcbench.perturbations.attacks.victim import Victim
 from pcbench.randomness import torch_generator
 
 SMALL = Preprocessing((8, 8), (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -184,10 +183,11 @@ def test_another_noise_seed_gives_other_noise() -> None:
 def test_gradients_are_exact(make, checkpointing: bool) -> None:
     model = make().double()
     x = images(2).double().requires_grad_()
-    for at in (0, 2, "mean"):
-        victim = Victim(model, at, 2, torch.tensor([0, 1]))
+    for at in (0, 2):
         with model.differentiated("exact", checkpointing):
-            assert torch.autograd.gradcheck(victim, (x,), fast_mode=True)
+            assert torch.autograd.gradcheck(model.at(at), (x,), fast_mode=True)
+    with model.differentiated("exact", checkpointing):
+        assert torch.autograd.gradcheck(lambda one: model(one, 2).softmax(-1).mean(0), (x,), fast_mode=True)
 
 
 @both
@@ -310,14 +310,14 @@ sigma = [0.5]
 
 [[perturbations]]
 kind = "attack"
-attack = "pgd-linf"
+attack = "pgd"
 options = { steps = 3 }
 at = [0, "T"]
 epsilons = ["32/255"]
 
 [[perturbations]]
 kind = "attack"
-attack = "pgd-linf"
+attack = "pgd"
 options = { steps = 3 }
 source = "baseline"
 at = [0]
@@ -342,13 +342,14 @@ def test_a_run_sets_both_beside_the_baseline(tmp_path: Path, capsys: pytest.Capt
             feedforward = records.loc[(base, perturbation)].xs(0, level="timestep")
             columns = ["prediction", "confidence", "nll"]
             pd.testing.assert_frame_equal(first[columns], feedforward[columns])
-        last = records.loc[(name, "pgd-linf@t2")].xs(2, level="timestep")
+        attacked = result.records[(result.records["model"] == name) & (result.records["attack"] == "pgd")]
+        last = attacked[(attacked["at"].astype(int) == 2) & (attacked["source"] == "") & (attacked["timestep"] == 2)]
         assert last["attacked"].astype(bool).any()
         assert last["correct"].mean() < clean.loc[name].xs(2, level="timestep")["correct"].mean()
     cells = {cell.key.model.label: cell for cell in result.study.cells}
     plain = cells[base].key.model
     for name, family, baseline, timesteps in zip(
-        names, ("feedforward", "control", "control"), (None, plain, plain), (0, 2, 2), strict=True
+        names, ("foreign", "control", "control"), (None, plain, plain), (0, 2, 2), strict=True
     ):
         cell = cells[name]
         assert cell.provenance["model"]["family"] == family

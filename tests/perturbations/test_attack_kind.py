@@ -240,6 +240,7 @@ def test_transferred_attacks_are_crafted_on_the_source(monkeypatch: pytest.Monke
     [
         ("pvgg16-cifar", "cifar10-half", ("vgg16-cifar", "cifar10-half")),
         ("pvgg16-cifar", "random", ("vgg16-cifar", "random")),
+        ("convrnn-rgc-shallow-cifar", "cifar10-half", ("convrnn-feedforward-shallow-cifar", "cifar10-matched")),
     ],
 )
 def test_a_baseline_has_the_model_s_weights_or_those_at_hand(
@@ -254,7 +255,8 @@ def test_evidence_from_a_baseline_that_is_not_at_hand_is_left_out_and_an_attack_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PCBENCH_WEIGHTS", str(tmp_path))
-    model = load_model("convrnn-rgc-shallow-cifar", "cifar10-half")
+    model = load_model("pvgg16-cifar", "random")
+    monkeypatch.setattr("pcbench.models.resolve.Resolved.baseline", None)
     with pytest.raises(_NotForThisModelError):
         _settle_source({"source": "baseline", "role": "weaker"}, model, "here")
     with pytest.raises(UserError, match="has no weights at hand; name another source"):

@@ -28,8 +28,19 @@ def _weights(name: str, cell: str, geometry: str | None) -> tuple[Weights, ...]:
         return (Weights("imagenet1k", IMAGENET_224, 1000, "imagenet", {"network": source}, {}, "full width"),)
     widths = {**WIDTHS, "cifar10-matched": MATCHED} if cell == CONTROL else WIDTHS
     recipe = "classifier" if cell == CONTROL else "convrnn"
+    # a network at half width is compared with a control of as many parameters
+    control = {"cifar10-half": "cifar10-matched"} if cell != CONTROL else {}
     return tuple(
-        Weights(tag, CIFAR10, 10, "cifar10", {"network": trained_here(name, tag, recipe)}, {"width": width}, about)
+        Weights(
+            tag,
+            CIFAR10,
+            10,
+            "cifar10",
+            {"network": trained_here(name, tag, recipe)},
+            {"width": width},
+            about,
+            baseline=control.get(tag),
+        )
         for tag, (width, about) in widths.items()
     )
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from scipy.stats import poisson
 
-from pcbench.errors import UserError
 from pcbench.perturbations.corruptions import SEVERITIES, corrupt, weather
 from pcbench.perturbations.corruptions.constants import CONSTANTS
 from pcbench.perturbations.corruptions.draws import Draws, philox
@@ -151,12 +150,3 @@ def test_the_sixth_frost_texture_is_drawn_only_on_demand(photographs, monkeypatc
     assert set(drawn) == set(range(5))
     corrupt(images, "frost", 1, frost_textures=6)
     assert set(drawn) == set(range(6))
-
-
-def test_a_missing_texture_is_named(photographs, monkeypatch, tmp_path):
-    (tmp_path / "frost").mkdir()
-    (tmp_path / "frost" / "frost1.png").touch()
-    monkeypatch.setattr(weather, "files", lambda package: tmp_path)
-    with pytest.raises(UserError, match=r"lacks its texture frost/frost2.png"):
-        corrupt(photographs[:1], "frost", 1)
-    corrupt(photographs[:1, :32, :32], "fog", 1)
