@@ -1,6 +1,6 @@
 """Which systems can be set side by side, and what each is to be compared with. All by keys."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pcbench.analysis.answers import Answers
 from pcbench.errors import UserError
