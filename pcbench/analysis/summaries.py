@@ -75,7 +75,7 @@ class AboveChance:
 
     Attributes:
         weights: (C,) adding up to 1: each perturbation counts once, by the area over its kept strengths.
-        kept: (C,) where the baseline is above chance.
+        kept: (C,) where the baseline is above chance, there and at every smaller strength.
         left_out: perturbations at which the baseline is at chance at every strength.
     """
 
@@ -104,6 +104,10 @@ def weigh_above_chance(
     weights, left_out = np.zeros(len(names)), []
     for name in dict.fromkeys(names):
         own = np.array([other == name for other in names])
+        # A network that gives one answer to everything is above chance where images of that class are many: past the
+        # first strength at chance, such luck would have the whole weight of the gap.
+        rising = np.flatnonzero(own)[np.argsort(strengths[own], kind="stable")]
+        kept[rising] = np.logical_and.accumulate(kept[rising])
         if (own & kept).any():
             weights += area_weights(np.where(own, strengths, 0.0), own & kept)
         else:

@@ -118,3 +118,13 @@ def test_effective_robustness_is_the_distance_from_the_controls_line() -> None:
     np.testing.assert_allclose(above.expected, [0.5])
     with pytest.raises(ValueError, match="different clean accuracies"):
         effective_robustness(exact(0.8), exact(0.5), controls[0][:1], controls[1][:1])
+
+
+def test_luck_beyond_the_first_strength_at_chance_counts_nothing() -> None:
+    conditions = [("noise", 2.0), ("noise", 0.25), ("noise", 1.0), ("noise", 0.5)]
+    baseline = np.zeros((4, 1000), bool)
+    for row, right in enumerate((140, 500, 100, 300)):
+        baseline[row, :right] = True
+    found = weigh_above_chance(conditions, baseline, 0.1)
+    assert found.kept.tolist() == [False, True, False, True]
+    assert found.weights[[0, 2]].tolist() == [0, 0]
