@@ -7,7 +7,7 @@ from pcbench.analysis.families import family
 from pcbench.analysis.means import accuracy
 from pcbench.analysis.metrics import mce, relative_to
 from pcbench.analysis.paired import paired
-from pcbench.analysis.ratios import mce_weights, ratio
+from pcbench.analysis.ratios import mce_weights, ratio, ratio_of_amounts
 
 
 def errors(seed: int, *shape: int, rate: float = 0.4) -> np.ndarray:
@@ -67,3 +67,13 @@ def test_mce_is_a_weighted_mean_error() -> None:
     assert difference == pytest.approx(float(found.value) - float((accuracy(other, weights) * scale).value))
     with pytest.raises(ValueError, match="takes fog at severities 1-5"):
         mce_weights([key for key in conditions if key != ("fog", 3.0)], ERRORS, BENCHMARK)
+
+
+@pytest.mark.parametrize("images", [20, 100, 1000])
+def test_the_interval_of_a_ratio_of_distances_covers_what_it_claims(images: int) -> None:
+    generator = np.random.default_rng(images)
+    common = generator.normal(0, 0.4, (2000, images))
+    start, later = (np.exp(common + generator.normal(0, 0.15, common.shape)) for _ in range(2))
+    found = ratio_of_amounts(0.8 * later, start)
+    covered = ((found.low <= 0.8) & (found.high >= 0.8)).mean()
+    assert 0.93 <= covered <= 0.97
