@@ -141,7 +141,8 @@ def overall_grid(question: Question) -> Grid:
                 Cell(f"{row['accuracy']:.1f}", best=bool(row["best"]) and table["accuracy"].nunique() > 1),
                 Cell(f"{row['ci_low']:.1f} to {row['ci_high']:.1f}"),
                 Cell(f"{row['difference']:+.2f}", faint=bool(tested and not row["significant"])),
-                Cell(f"{row['sim_low']:+.2f} to {row['sim_high']:+.2f}"),
+                # the reference itself is not tested: it has no interval
+                Cell(f"{row['sim_low']:+.2f} to {row['sim_high']:+.2f}" if tested else ""),
                 Cell("" if not tested else "<0.001" if row["p_corrected"] < 0.001 else f"{row['p_corrected']:.2g}"),
                 Cell(row["verdict"] if tested else ""),
             ]
