@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 LIMIT = 1_000_000
-HOMES = ("results/", "pcbench/models/weights/", "pcbench/report/vendor/")
+HOMES = ("results/", "pcbench/models/weights/", "pcbench/report/vendor/", "pcbench/perturbations/corruptions/frost/")
 
 large = [
     name
