@@ -88,14 +88,12 @@ def derive(directory: Path) -> None:
 
 def compare(directory: Path) -> None:
     """`pcbench compare DIR`, without the printing."""
-    from pcbench.analysis.selection import compare as compare_study
-    from pcbench.report.tables import grids, verdicts
-    from pcbench.results.study import load_results
+    from pcbench.analysis.compare import compare as compared
+    from pcbench.report.tables import grids
 
-    questions, _ = compare_study(load_results(directory))
-    list(grids(questions))
-    for question in questions:
-        verdicts(question)
+    found = compared(directory)
+    list(grids(found.questions))
+    _ = found.sentences
 
 
 def report(directory: Path) -> None:

@@ -34,7 +34,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pcbench.models.loading import build, choose, load_model
 from timestep import Literal
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -46,6 +45,7 @@ from pcbench.data.geometry import Geometry
 from pcbench.data.registry import load_data
 from pcbench.harness.memory import keep_freed_memory
 from pcbench.models.base import TemporalClassifier
+from pcbench.models.resolve import load_model
 from pcbench.perturbations.corruptions import BENCHMARK_NAMES, corrupt, corrupt_severities
 
 
@@ -61,7 +61,7 @@ def suite_file(folder: Path, names: list[str], severities: list[int]) -> Path:
 
 def literal(name: str) -> tuple[TemporalClassifier, Literal]:
     """The model for its preprocessing, and the literal network of the same weights."""
-    model = build(choose(name))
+    model = load_model(name)
     return model, Literal(model.network).eval().to(memory_format=torch.contiguous_format)
 
 

@@ -128,6 +128,7 @@ def read_requests(directory: Path) -> Requests:
         there = raw.get("schema") if isinstance(raw, Mapping) else None
         if there != SCHEMA:
             raise UserError(f"{path} has schema {there!r}; this pcbench reads {SCHEMA}")
+        json.dumps(raw, ensure_ascii=False).encode()  # half a character could be read, and never written again
         return Requests.model_validate(raw)
     except ValidationError as error:
         problem = error.errors()[0]

@@ -69,6 +69,9 @@ def test_run_json_that_is_verified(directory: Path) -> None:
         path.write_bytes(content)
         found = list(verify(directory))
         assert found
+        wrong = [finding.why for finding in found if finding.verdict == "differs"]
+        if wrong:  # damage is a finding, not an end of the check
+            raise UserError(wrong[0])
 
     survive(check, [small])
 

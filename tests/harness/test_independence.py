@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import TWO
+from clusters import OF_TWO
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_run import EXACT, sweep
@@ -72,7 +72,7 @@ def test_records_depend_on_nothing_but_the_request(
 ) -> None:
     folder = tmp_path_factory.mktemp("run")
     suite = suite_of(folder, order)
-    computed = [{"engine": engine, "cluster": TWO if engine == "ray" else None} for engine in engines]
+    computed: list[dict[str, object]] = [OF_TWO if engine == "ray" else {"engine": "local"} for engine in engines]
     for after, how in zip(stops, computed, strict=False):
         with contextlib.suppress(KeyboardInterrupt):  # the last of several may find too little left to be stopped in
             sweep(folder / "run", suite, tuple(models), limit=9, batch_size=1 + after, progress=Stop(after), **how)

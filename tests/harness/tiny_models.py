@@ -80,11 +80,12 @@ class Slow(Tiny):
 
 
 class Deadly(Tiny):
-    """Takes its process with it."""
+    """Takes its process with it, when it is asked about more than the one image whose cost is counted."""
 
     def rollout(self, x: Tensor, timesteps: int) -> Tensor:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return x
+        if len(x) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().rollout(x, timesteps)
 
 
 class Stuck(Greedy):
