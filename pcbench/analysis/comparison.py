@@ -15,7 +15,7 @@ from pcbench.analysis.images import Floats, of_conditions
 from pcbench.analysis.means import Estimate
 from pcbench.analysis.means import accuracy as mean_accuracy
 from pcbench.analysis.paired import Paired, paired, stacked
-from pcbench.analysis.verdicts import Judgement, judge
+from pcbench.analysis.verdicts import SAME, Judgement, judge
 from pcbench.errors import UserError, did_you_mean
 
 OVERALL = "all"
@@ -383,7 +383,7 @@ def _rows(level: Level, shown: Judgement, tested: npt.NDArray[np.bool_]) -> pd.D
         p=np.where(asked, shown.p.ravel(), np.nan),
         p_corrected=np.where(asked, shown.p_corrected.ravel(), np.nan),
         significant=asked & shown.shown.ravel(),
-        verdict=np.where(asked, shown.words.ravel(), "the same by construction"),
+        verdict=np.where(asked, shown.words.ravel(), SAME),
     )
 
 

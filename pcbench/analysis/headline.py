@@ -24,7 +24,7 @@ from pcbench.analysis.summaries import (
     effective_robustness,
     weigh_above_chance,
 )
-from pcbench.analysis.verdicts import judge
+from pcbench.analysis.verdicts import SAME, judge
 from pcbench.errors import UserError
 from pcbench.intervals import LEVEL
 from pcbench.results.study import Study, System
@@ -131,8 +131,8 @@ def _table(
                     "low": 100 * float(shown.simultaneous.low[one]),
                     "high": 100 * float(shown.simultaneous.high[one]),
                     "p": float(shown.p_corrected[one]) if tested[place] else np.nan,
-                    "verdict": shown.words[one] if tested[place] else "the same by construction",
-                    "sentence": shown.sentence(one) if tested[place] else "the same by construction",
+                    "verdict": shown.words[one] if tested[place] else SAME,
+                    "sentence": shown.sentence(one) if tested[place] else SAME,
                     "conditions": where,
                 }
             )

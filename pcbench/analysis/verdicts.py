@@ -18,6 +18,7 @@ from pcbench.analysis.paired import Paired
 from pcbench.intervals import LEVEL
 
 Word = Literal["better", "worse", "equivalent", "no difference shown"]
+SAME = "right on the same images"  # the verdict where nothing is asked, e.g. of t = 0 against the baseline
 
 
 @dataclass(frozen=True)

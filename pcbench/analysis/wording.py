@@ -1,13 +1,15 @@
 """A comparison in sentences: the answer first, with the conditions that it is about."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import pandas as pd
 
 from pcbench.analysis.comparison import OVERALL, Question
 from pcbench.analysis.headline import AREA, CLEAN
+from pcbench.analysis.verdicts import SAME, Word
 
-_WORDS = ("better", "worse", "equivalent", "no difference shown")
+_WORDS = get_args(Word)
 
 
 def verdicts(question: Question, timesteps: Sequence[int] | None = None) -> list[str]:
@@ -50,7 +52,7 @@ def _summaries(question: Question, t: int) -> list[str]:
 
 def _counts(table: pd.DataFrame) -> list[str]:
     found = []
-    for word in (*_WORDS, "the same by construction"):
+    for word in (*_WORDS, SAME):
         names = table.loc[table["verdict"] == word, "perturbation"].tolist()
         if word in ("better", "worse", "no difference shown") or names:
             shown = _names(names) if word in ("better", "worse") else ""

@@ -199,7 +199,11 @@ def mean_over_time(pairs: Sequence[tuple[Answers, Answers]]) -> tuple[Figure, pd
         upper.fill_between(part["timestep"], part["ci_low"], part["ci_high"], color=look["color"], alpha=0.15, lw=0)
         references.setdefault(label_of(reference, system), float(part["baseline"].iloc[0]))
         lower.plot(part["timestep"], part["difference"], **look)
-        lower.fill_between(part["timestep"], part["diff_low"], part["diff_high"], color=look["color"], alpha=0.15, lw=0)
+        start = int(np.array_equal(first[:, 0], second[:, 0]))  # t = 0 is the baseline: no difference, no interval
+        asked = part.iloc[start:]
+        lower.fill_between(
+            asked["timestep"], asked["diff_low"], asked["diff_high"], color=look["color"], alpha=0.15, lw=0
+        )
     for index, (name, value) in enumerate(references.items()):
         upper.axhline(value, color=style.BASELINE, linestyle=(0, (3 + 2 * index, 2)), linewidth=0.9, label=name)
     lower.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)

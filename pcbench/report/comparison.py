@@ -72,7 +72,8 @@ def differences_over_time(question: Question) -> tuple[Figure, pd.DataFrame]:
     figure = style.canvas()
     ax = figure.subplots()
     ax.axhline(0, color=style.BASELINE, linestyle=(0, (3, 2)), linewidth=0.9)
-    ax.fill_between(table["timestep"], table["sim_low"], table["sim_high"], color=style.colour(0), alpha=0.15, lw=0)
+    asked = table[table["p"].notna()]  # where both are right on the same images, nothing is, and has no interval
+    ax.fill_between(asked["timestep"], asked["sim_low"], asked["sim_high"], color=style.colour(0), alpha=0.15, lw=0)
     ax.plot(table["timestep"], table["difference"], color=style.colour(0))
     for significant, part in table.groupby("significant"):
         face = style.colour(0) if significant else "white"

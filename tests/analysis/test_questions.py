@@ -109,7 +109,7 @@ def test_nothing_is_asked_where_both_are_the_same_by_construction() -> None:
     assert start["p_corrected"].isna().all()
     assert not question.table["significant"].any()
     assert any("2 tests" in note for note in question.notes)  # t = 1 and t = 2 of the mean
-    assert set(question.table["verdict"]) == {"the same by construction", "no difference shown"}
+    assert set(question.table["verdict"]) == {"right on the same images", "no difference shown"}
     assert overall_grid(question).rows
     assert (in_fractions(question.table)["sim_high"] <= 1).all()
 

@@ -32,3 +32,19 @@ def test_the_matrix_is_over_all_pairs_of_timesteps_without_clean_images(tmp_path
     with style.style():
         style.save(figure, table, tmp_path / "figure", ("png",))
     assert "2 perturbations, severity 3, made, 80 images" in " ".join(figure.get_suptitle().split())
+
+
+def test_a_condition_without_kappa_leaves_the_others_their_mean(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", [Model("one", 2), Model("other", 1)], {"s": SUITE}, n=80)
+    first, second = (answers(load_results(run).select(model=name)) for name in ("one", "other"))
+    usual = consistency_figure(first, second)[1]
+    for each in (first, second):
+        each.values[2] = 0  # as at noise so strong that nobody is ever right
+    figure, table = consistency_figure(first, second)
+    assert usual["conditions"].unique().tolist() == [2]
+    assert table["conditions"].unique().tolist() == [1]
+    assert table["kappa"].notna().all()
+    assert "κ is defined in 1 of 2 conditions" in " ".join(figure.get_suptitle().split())
+    for each in (first, second):
+        each.values[1] = 0
+    assert consistency_figure(first, second)[1]["kappa"].isna().all()
