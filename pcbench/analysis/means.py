@@ -1,6 +1,5 @@
 """Mean accuracies over conditions, with intervals that keep their level."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -70,20 +69,3 @@ def accuracy(correct: npt.ArrayLike, weights: npt.ArrayLike | None = None, level
     centre = (effective * value + z2 / 2) / (effective + z2)
     half = np.sqrt(z2 * (effective * value * (1 - value) + z2 / 4)) / (effective + z2)
     return Estimate(value, np.clip(centre - half, 0, value), np.clip(centre + half, value, 1))
-
-
-def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of estimates from different images, such as conditions that each have images of their own.
-
-    The distances to the limits are combined on each side (MOVER: Zou and Donner 2008, Statistics in Medicine 27,
-    1693-1702), so that the interval is as lopsided as those it comes from.
-
-    >>> one = Estimate(np.array(0.5), np.array(0.4), np.array(0.7))
-    >>> found = mean_of_independent([one, one])
-    >>> print(f"{found.value:.2f} [{found.low:.3f}, {found.high:.3f}]")
-    0.50 [0.429, 0.641]
-    """
-    value = np.mean([each.value for each in estimates], axis=0)
-    down = np.sqrt(np.sum([(each.value - each.low) ** 2 for each in estimates], axis=0)) / len(estimates)
-    up = np.sqrt(np.sum([(each.high - each.value) ** 2 for each in estimates], axis=0)) / len(estimates)
-    return Estimate(value, value - down, value + up)

@@ -25,8 +25,8 @@ def consistency_figure(first: Answers, second: Answers) -> tuple[Figure, pd.Data
         second: columns; on the same conditions and images; one column for a network without dynamics.
 
     Returns:
-        The figure, and a row for each cell: t, t_other, kappa, low, high, least, most, observed, expected, n, conditions
-        (how many have a kappa).
+        The figure, and a row for each cell: t, t_other, kappa, low, high, least, most, observed, expected, n,
+        conditions (how many have a kappa).
     """
     rows = [place for name in first.averaged() for place in first.places(name)]
     ours, theirs = (each.values[rows].astype(bool).transpose(0, 2, 1) for each in (first, second))

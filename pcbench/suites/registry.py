@@ -95,7 +95,7 @@ def load_suite(name: str) -> Suite:
         if not path.is_file():
             raise UserError(f"no suite file {name}")
         return read_suite(path)
-    raise UserError(f"no suite {name!r}; {did_you_mean(name, shipped)}; or the path of a suite file (.toml)")
+    raise UserError(f"no suite {name!r}, and no suite file (.toml) of that path; {did_you_mean(name, shipped)}")
 
 
 def read_suite(path: Path) -> Suite:

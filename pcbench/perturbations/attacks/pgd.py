@@ -1,6 +1,6 @@
 """Projected gradient descent and what is a case of it: FGSM, BIM, MI-FGSM, PGD."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -75,17 +75,19 @@ class GradientSteps(Method):
 _ALL = ("margin", "ce", "dlr")
 
 
-def _steps(options: Options) -> Method:
-    steps = int(options["steps"])
-    # BIM and MI-FGSM with a step of their own: as large as it takes to cross the ball, and epsilon / steps, as
-    # Dong et al. have it.
-    automatic = 1 / max(steps, 1) if options["momentum"] else min(1.0, 2.5 / max(steps, 1))
-    return GradientSteps(
-        steps,
-        float(options["relative_step"]) or automatic,
-        float(options["momentum"]),
-        bool(options["random_start"]),
-    )
+def _steps(reach: float) -> Callable[[Options], GradientSteps]:
+    """Steps that are `reach` epsilon long in all, where no length of a step is asked for."""
+
+    def method(options: Options) -> GradientSteps:
+        steps = int(options["steps"])
+        return GradientSteps(
+            steps,
+            float(options["relative_step"]) or min(1.0, reach / max(steps, 1)),
+            float(options["momentum"]),
+            bool(options["random_start"]),
+        )
+
+    return method
 
 
 def _pgd(options: Options) -> Method:
@@ -112,7 +114,7 @@ for _attack in (
     Attack(
         "bim",
         "basic iterative method (Kurakin et al., 2017); relative_step of 0 means 2.5 epsilon / steps",
-        engine(_steps),
+        engine(_steps(2.5)),
         losses=("ce", "margin", "dlr"),
         options={"steps": 10, "relative_step": 0.0, "momentum": 0.0, "random_start": False},
         targeted=True,
@@ -120,7 +122,7 @@ for _attack in (
     Attack(
         "mi-fgsm",
         "momentum iterative method (Dong et al., 2018); relative_step of 0 means epsilon / steps",
-        engine(_steps),
+        engine(_steps(1.0)),
         losses=("ce", "margin", "dlr"),
         options={"steps": 10, "relative_step": 0.0, "momentum": 1.0, "random_start": False},
         targeted=True,

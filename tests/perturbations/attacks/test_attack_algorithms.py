@@ -11,7 +11,7 @@ from pcbench.perturbations.attacks.ball import project
 from pcbench.perturbations.attacks.engine import Ball, State
 from pcbench.perturbations.attacks.fab import to_hyperplane
 from pcbench.perturbations.attacks.losses import cross_entropy, dlr, gap, margin
-from pcbench.perturbations.attacks.pgd import GradientSteps
+from pcbench.perturbations.attacks.pgd import GradientSteps, _steps
 from pcbench.perturbations.attacks.square import HALVED, Square
 from pcbench.perturbations.attacks.victim import Answer, Rows
 
@@ -169,3 +169,11 @@ def test_squares_shrink_as_published() -> None:
     assert int(rescaled._sides(torch.tensor([90]), image, "linf")) == int(
         method._sides(torch.tensor([9000]), image, "linf")
     )
+
+
+def test_bim_keeps_its_own_length_of_a_step_whatever_its_momentum() -> None:
+    options = {"steps": 10, "relative_step": 0.0, "momentum": 0.5, "random_start": False}
+    assert _steps(2.5)(options).relative_step == 0.25
+    assert _steps(1.0)(options).relative_step == 0.1
+    assert _steps(2.5)({**options, "relative_step": 0.7}).relative_step == 0.7
+    assert _steps(2.5)({**options, "steps": 1}).relative_step == 1
