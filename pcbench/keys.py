@@ -88,7 +88,7 @@ class ModelKey(Key):
         weights: tag of the weights.
         options: what was asked of the builder (dynamics, hyperparameters, ...); JSON values.
         checksum: SHA-256 over the parameters and buffers that were loaded.
-        source: SHA-256 over the source of a network of the user's own; "" for one of the package's.
+        source: SHA-256 over source and plain attributes of a network of the user's own; "" for one of the package's.
         baseline: the network that it is to be compared with; None for one that is its own, or where none is at hand.
     """
 

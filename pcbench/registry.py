@@ -2,7 +2,9 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Generic, TypeVar
 from pcbench.errors import UserError, did_you_mean
 
 T = TypeVar("T")
+_TRUSTED: ContextVar[Collection[str] | None] = ContextVar("trusted", default=None)
 _PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -97,6 +100,7 @@ class Registry(Generic[T]):
         if name in self._broken:
             raise UserError(self._broken[name])
         if self._adopt is not None and is_place(name):
+            _check_trust(name, self.kind)
             if name not in self._places:
                 self._places[name] = self._adopt(name, thing_at(name, self.kind))
             return self._places[name]
@@ -131,6 +135,27 @@ class Registry(Generic[T]):
             elif point.name not in self._points or self._points[point.name].value != point.value:
                 line = f"{self.kind} {point.name!r}{_of(point)} does not load: the name is taken"
                 self._broken[f"{point.name} {point.value}"] = line
+
+
+@contextmanager
+def code_only_of(modules: Collection[str]) -> Iterator[None]:
+    """Within it, "package.module:thing" is looked up in these modules alone: the names come from somebody's file.
+
+    What is registered, by this package or by plug-ins that were installed, is looked up as ever.
+    """
+    token = _TRUSTED.set(modules)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
+def _check_trust(place: str, kind: str) -> None:
+    module = place.partition(":")[0]
+    trusted = _TRUSTED.get()
+    if trusted is None or any(module == each or module.startswith(f"{each}.") for each in trusted):
+        return
+    raise UserError(f"{kind} {place} is code that a file names, which is not run; if you trust it: --trust {module}")
 
 
 def instance_of(kind: type[T]) -> Callable[[str, object], T]:

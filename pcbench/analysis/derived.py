@@ -10,6 +10,7 @@ from pcbench.results.study import Study
 
 ACCURACY, COSTS, TERMS = "accuracy.csv", "cost.csv", "terms.csv"
 ROBUST, EVIDENCE = "robust-accuracy.csv", "evidence.csv"
+NAMES = (ACCURACY, COSTS, TERMS, ROBUST, EVIDENCE)
 
 
 def digest_of_cells(study: Study) -> str:

@@ -11,8 +11,9 @@ _SHOWN = 40  # differences that are listed one by one
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--rerun", type=click.IntRange(min=0), default=0, show_default=True, help="Compute so many cells again.")
 @click.option("--data", metavar="NAME|PATH", help="Where the images are, if not where the requests say.")
+@click.option("--trust", metavar="MODULE", multiple=True, help="Code of yours that run.json may name; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: every single thing that was checked.")
-def command(directory: Path, rerun: int, data: str | None, as_json: bool) -> None:
+def command(directory: Path, rerun: int, data: str | None, trust: tuple[str, ...], as_json: bool) -> None:
     """Check the results in DIRECTORY, at any depth; nothing is written there.
 
     Every derived table is made again from the records, the records of each cell are checked against their seal, its key
@@ -30,7 +31,7 @@ def command(directory: Path, rerun: int, data: str | None, as_json: bool) -> Non
     from pcbench.harness.verify import verify
 
     console = Console(stderr=True)
-    found = list(verify(directory, data, rerun, lambda text: console.print(text, style="dim", markup=False)))
+    found = list(verify(directory, data, rerun, lambda text: console.print(text, style="dim", markup=False), trust))
     wrong = [finding for finding in found if finding.verdict == "differs"]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in found], indent=1))

@@ -14,7 +14,7 @@ from pcbench.data.registry import load_data
 from pcbench.errors import UserError
 from pcbench.keys import CellKey, Condition, DataKey, Measure, ModelKey, digest_of
 from pcbench.models.base import TemporalClassifier
-from pcbench.models.checksum import checksum
+from pcbench.models.checksum import checksum, settings_checksum
 from pcbench.models.resolve import Resolved, find, resolve
 from pcbench.numerics import NUMERICS, sources_digest
 from pcbench.perturbations.base import KINDS
@@ -240,12 +240,18 @@ def make_plan(config: RunConfig, device: torch.device, suites: Sequence[Suite] =
     return plan
 
 
+def _key(choice: Resolved, model: TemporalClassifier) -> ModelKey:
+    """What a model is, as it was built and before its layers are merged."""
+    source = digest_of([choice.source, settings_checksum(model)]) if choice.source else ""
+    return ModelKey(choice.name, choice.weights, choice.options, checksum(model), source)
+
+
 def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> tuple[list[Subject], list[str | None]]:
     """The models, and for each the notice that merging its layers gave."""
     models = [choice.build(device, seed) for choice in choices]
     keys: dict[str, ModelKey] = {}
     for choice, model in zip(choices, models, strict=True):
-        key = ModelKey(choice.name, choice.weights, choice.options, checksum(model), choice.source)
+        key = _key(choice, model)
         if _place(choice) in keys:
             raise UserError(f"model {key.label} [{key.weights}] is given twice")
         keys[_place(choice)] = key
@@ -254,8 +260,7 @@ def _subjects(choices: Sequence[Resolved], device: torch.device, seed: int) -> t
         baseline = None if choice.baseline is None else keys.get(_place(choice.baseline))
         if choice.baseline is not None and baseline is None:
             other = choice.baseline
-            plain = checksum(other.build("cpu", seed))
-            baseline = ModelKey(other.name, other.weights, other.options, plain, other.source)
+            baseline = _key(other, other.build("cpu", seed))
         notices.append(model.merge_layers(_pictures(model, device)))
         subjects.append(Subject(replace(key, baseline=baseline), choice, model, Geometry.of(model.preprocessing)))
     return subjects, notices

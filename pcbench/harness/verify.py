@@ -1,14 +1,14 @@
 """Check somebody's results: tables against records, records against seals, keys against what is here, and reruns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from pcbench.analysis.derived import tables, to_csv
+from pcbench.analysis.derived import NAMES, tables, to_csv
 from pcbench.config import RunConfig
 from pcbench.errors import RunError, UserError
 from pcbench.harness.choices import find_device
@@ -19,7 +19,8 @@ from pcbench.harness.plan import Plan, make_plan
 from pcbench.harness.progress import silent
 from pcbench.harness.width import images_for
 from pcbench.keys import BadKeyError, CellKey, Condition, canonical, read_key
-from pcbench.results.cell import Cell
+from pcbench.registry import code_only_of
+from pcbench.results.cell import IMAGE, THUMBNAIL, Cell
 from pcbench.results.disk import read_text
 from pcbench.results.study import Placed, load_results
 from pcbench.suites.registry import Suite
@@ -27,6 +28,7 @@ from pcbench.suites.registry import Suite
 Verdict = Literal["ok", "differs", "cannot be checked"]
 _MOST = 200_000_000  # bytes of a derived table
 _BATCH = 32
+_RELATIVE, _ABSOLUTE = 1e-2, 1e-3  # of confidences and distances, which differ between machines by rounding
 _CONTENTS = {"model.checksum", "model.baseline.checksum", "data.fingerprint"}  # digests of what a key's names stand for
 
 
@@ -48,7 +50,11 @@ class Finding:
 
 
 def verify(
-    directory: Path, data: str | None = None, rerun: int = 0, say: Callable[[str], None] = lambda text: None
+    directory: Path,
+    data: str | None = None,
+    rerun: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+    trust: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Check results, at any depth. Nothing is written there.
 
@@ -57,6 +63,8 @@ def verify(
         data: where the images are; None for what the requests name, or what is at hand.
         rerun: how many cells to compute again, evenly over those that can be.
         say: is told what is going on.
+        trust: modules of the reader's own that may be imported where run.json names them ("mymodel" for
+            "mymodel:net"). What is named there otherwise is a stranger's code: it is not run, and not checked.
 
     Yields:
         What was checked, as it is checked.
@@ -67,7 +75,8 @@ def verify(
     study = load_results(directory)
     for problem in study.problems:
         yield Finding("files", "", "differs", problem)
-    for place in dict.fromkeys(cell.path.parent.parent for cell in study.cells):
+    places = [cell.path.parent.parent for cell in study.cells] + [placed.directory for placed in study.requests]
+    for place in dict.fromkeys(places):
         yield from _tables(place)
     for cell in study.cells:
         wrong = cell.verify()
@@ -79,12 +88,13 @@ def verify(
         for placed in study.requests:
             asked |= set(placed.request.cells)
             say(f"looking for the models and images of {', '.join(placed.request.models)}")
-            yield from _keys(placed, there, data, again)
+            yield from _missing(placed, there)
+            yield from _keys(placed, there, data, trust, again)
         for cell in study.cells:
             if cell.key.digest not in asked:
                 yield Finding("key", cell.path.name, "cannot be checked", "no request in run.json names it")
         if rerun:
-            yield from _reruns(again, rerun, say)
+            yield from _reruns(again, rerun, say, trust)
     finally:
         for _, images, _ in again:
             images.close()
@@ -98,7 +108,11 @@ def _tables(directory: Path) -> Iterator[Finding]:
         cells=tuple(cell for cell in study.cells if cell.path.parent.parent == directory),
         requests=tuple(placed for placed in study.requests if placed.directory == directory),
     )
-    for name, table in tables(study).items():
+    made = tables(study)
+    for name in NAMES:
+        if name not in made and (directory / name).is_file():
+            yield Finding(name, directory.name, "differs", "none of the records that are there make it")
+    for name, table in made.items():
         try:
             text = read_text(directory / name, _MOST)
         except FileNotFoundError:
@@ -116,7 +130,7 @@ def _difference(there: str, made: str) -> str:
     if there == made:
         return ""
     old, new = there.splitlines(), made.splitlines()
-    if sorted(old) == sorted(new):
+    if old[:1] == new[:1] and sorted(old) == sorted(new):
         return ""  # the same rows, in another order
     for number, (one, two) in enumerate(zip(old, new, strict=False), start=1):
         if one != two:
@@ -124,16 +138,28 @@ def _difference(there: str, made: str) -> str:
     return f"it has {len(old)} lines; the records make {len(new)}"
 
 
+def _missing(placed: Placed, there: Mapping[str, Cell]) -> Iterator[Finding]:
+    """Cells that were asked for and are not there; a request that calls itself complete is wrong then."""
+    verdict: Verdict = "differs" if placed.request.status == "complete" else "cannot be checked"
+    for digest in placed.request.cells:
+        if digest not in there:
+            yield Finding(
+                "records", digest[:16], verdict, f"run.json of {placed.directory.name} asks for it: not there"
+            )
+
+
 def _keys(
     placed: Placed,
     there: Mapping[str, Cell],
     data: str | None,
+    trust: Collection[str],
     again: list[tuple[Plan, Images, dict[Planned, Cell]]],
 ) -> Iterator[Finding]:
     """The cells of a request, against the models, suites and images that are here."""
     cells = [there[digest] for digest in placed.request.cells if digest in there]
     try:
-        plan, images = _planned(placed, data)
+        with code_only_of(trust):
+            plan, images = _planned(placed, data)
     except (UserError, RunError) as error:
         for cell in cells:
             yield Finding("key", cell.path.name, "cannot be checked", str(error))
@@ -216,7 +242,10 @@ def _flat(value: object, start: str = "") -> dict[str, Any]:
 
 
 def _reruns(
-    again: Sequence[tuple[Plan, Images, dict[Planned, Cell]]], count: int, say: Callable[[str], None]
+    again: Sequence[tuple[Plan, Images, dict[Planned, Cell]]],
+    count: int,
+    say: Callable[[str], None],
+    trust: Collection[str],
 ) -> Iterator[Finding]:
     """Compute cells again, evenly over all that can be."""
     every = [(index, planned) for index, (_, _, found) in enumerate(again) for planned in found]
@@ -232,21 +261,38 @@ def _reruns(
         say(f"computing {len(cells)} cells again")
         settings = Settings(find_device("cpu"), min(_BATCH, len(images.ids)), 0)
         try:
-            for finished in evaluate(plan, plan.groups(cells), images, settings, silent()):
-                cell = found[finished.cell]
-                yield _compared(cell, finished.answers.table().to_pandas())
+            with code_only_of(trust):
+                made = list(evaluate(plan, plan.groups(cells), images, settings, silent()))
         except RunError as error:
             yield Finding("rerun", "", "differs", str(error))
+            continue
+        for finished in made:
+            dynamic = plan.subjects[finished.cell.subject].model.has_dynamics
+            yield _compared(found[finished.cell], finished.answers.table(), dynamic)
 
 
-def _compared(cell: Cell, made: pd.DataFrame) -> Finding:
-    column = "prediction" if "prediction" in cell.columns else "correct"
-    there = cell.column(column)
-    other = int((there != made[column].to_numpy()).sum())
-    where = cell.path.name
-    if other == 0:
-        return Finding("rerun", where, "ok", f"{len(there)} answers are the same")
-    code = cell.provenance.get("packages")
-    return Finding(
-        "rerun", where, "differs", f"{other} of {len(there)} answers ({column}) are others; computed there with {code}"
-    )
+def _compared(cell: Cell, made: pa.Table, has_dynamics: bool) -> Finding:
+    """Whether all that a cell says was found again: answers to the bit, and real numbers as far as machines agree."""
+    where, code = cell.path.name, cell.provenance.get("packages")
+    columns = [name for name in cell.columns if name != THUMBNAIL]
+    stored = cell.table(columns)
+    for name in sorted(columns, key=lambda name: (name != "prediction", name)):  # what others follow from, first
+        if name not in made.column_names:
+            return Finding("rerun", where, "differs", f"column {name!r} is not computed here")
+        other = _others(stored.column(name), made.column(name), text=name == IMAGE)
+        if other:
+            why = f"{other} of {stored.num_rows} answers ({name}) are others; computed there with {code}"
+            return Finding("rerun", where, "differs", why)
+    if cell.has_dynamics != has_dynamics:
+        return Finding("rerun", where, "differs", f"it says has_dynamics = {cell.has_dynamics}; here {has_dynamics}")
+    return Finding("rerun", where, "ok", f"{stored.num_rows} answers are the same")
+
+
+def _others(there: pa.ChunkedArray, here: pa.ChunkedArray, *, text: bool) -> int:
+    """How many values differ."""
+    if text:
+        return sum(one != two for one, two in zip(there.to_pylist(), here.to_pylist(), strict=True))
+    one, two = there.to_numpy(), here.to_numpy()
+    if one.dtype.kind != "f" and two.dtype.kind != "f":
+        return int((one != two).sum())
+    return int((~np.isclose(one, two, rtol=_RELATIVE, atol=_ABSOLUTE, equal_nan=True)).sum())

@@ -193,12 +193,43 @@ class Cell:
         return pd.DataFrame({**constant, **{name: frame[name] for name in frame if name not in constant}})
 
     def verify(self) -> str:
-        """What is wrong with the records; "" when they are those that the file was sealed with."""
+        """What is wrong with the records; "" when they are those that the file was sealed with, and make sense."""
         try:
-            found = content_digest(self.table(self.columns))
+            table = self.table()
         except DamagedCellError as error:
             return str(error)
-        return "" if found == self.content else f"{self.path.name}: the records are not those that were sealed"
+        if content_digest(table) != self.content:
+            return f"{self.path.name}: the records are not those that were sealed"
+        wrong = _senseless(table, self.key, self.order)
+        return f"{self.path.name}: {wrong}" if wrong else ""
+
+
+def _senseless(table: pa.Table, key: CellKey, order: str) -> str:
+    """What in records contradicts their key or themselves, however well they are sealed; "" for nothing."""
+    own = cell_values(key)
+    for name in sorted(_OWN.intersection(table.column_names)):
+        if name not in own or table.column(name).unique().to_pylist() != [own[name]]:
+            return f"column {name!r} is not what the key says"
+    there = {
+        name: table.column(name).to_numpy()
+        for name in ("label", "prediction", "correct", "timestep")
+        if name in table.column_names
+    }
+    if len(there) == 4:
+        if (there["correct"] != (there["prediction"] == there["label"])).any():
+            return "column 'correct' is not where predictions are the labels"
+        if (there["timestep"] != np.tile(np.arange(key.timesteps + 1), key.data.n)).any():
+            return "column 'timestep' does not count from 0 to T for each image"
+    if IMAGE in table.column_names:
+        ids = table.column(IMAGE).to_pylist()
+        once = ids[:: key.timesteps + 1]
+        if ids != [name for name in once for _ in range(key.timesteps + 1)] or _order(once) != order:
+            return "column 'image' does not name the images, in their order"
+    return ""
+
+
+def _order(ids: Sequence[str]) -> str:
+    return hashlib.sha256("\x1f".join(ids).encode()).hexdigest()
 
 
 def cell_values(key: CellKey) -> dict[str, Any]:
@@ -270,7 +301,7 @@ def _encode(
         raise ValueError(f"{table.num_rows} rows for {key.data.n} images and T = {key.timesteps}")
     if order is None:
         ids = table.column("image").to_pylist()[:: key.timesteps + 1]
-        order = hashlib.sha256("\x1f".join(ids).encode()).hexdigest()
+        order = _order(ids)
     meta = json.dumps(
         {
             "schema": SCHEMA,

@@ -64,6 +64,7 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._whole: dict[Path, tuple[int, int]] = {}  # files of cells that were read to their end: time and size
 
     def __enter__(self) -> "Directory":
         self.check(self.path)
@@ -104,10 +105,20 @@ class Directory:
         """The finished cell of a key; None when it is missing or damaged."""
         path = self.path / RECORDS / (key.stem + ENDING)
         try:
-            return read_cell(path) if path.exists() else None
-        except DamagedCellError as error:
+            if not path.exists():
+                return None
+            cell = read_cell(path)
+            seen = os.lstat(path)
+            state = seen.st_mtime_ns, seen.st_size
+            if self._whole.get(path) != state:
+                wrong = cell.verify()
+                if wrong:
+                    raise DamagedCellError(wrong)
+                self._whole[path] = state
+        except (DamagedCellError, OSError) as error:
             _LOGGER.warning("%s; it is computed again", error)
             return None
+        return cell
 
     def add(self, key: CellKey, answers: Answers, provenance: Mapping[str, Any], report: Mapping[str, Any]) -> Path:
         """Keep a finished cell. Raises RunError."""

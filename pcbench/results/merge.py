@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcbench.errors import UserError
-from pcbench.results.cell import most_bytes
-from pcbench.results.directory import Directory
+from pcbench.results.cell import Cell, DamagedCellError, most_bytes, read_cell
+from pcbench.results.directory import Directory, cell_files
 from pcbench.results.disk import open_regular
-from pcbench.results.study import load_results
+from pcbench.results.study import load_results, results_below
 
 
 def merge(directories: Sequence[Path], target: Directory) -> tuple[int, list[str]]:
@@ -43,10 +43,28 @@ def merge(directories: Sequence[Path], target: Directory) -> tuple[int, list[str
         wrong = cell.verify()
         if wrong:
             problems.append(wrong)
-            continue
+            whole = _whole_copy(cell, directories)
+            if whole is None:
+                continue
+            cell = whole
         with open_regular(cell.path, most_bytes(cell.key)) as file:
             target.adopt(cell, file.read())
         count += 1
     for placed in study.requests:
         target.record(placed.request, lambda kept: None)
     return count, problems
+
+
+def _whole_copy(cell: Cell, directories: Sequence[Path]) -> Cell | None:
+    """The same cell, undamaged, from another of the directories."""
+    for place in dict.fromkeys(found for each in directories for found in results_below(each)):
+        for path in cell_files(place):
+            if path.name != cell.path.name or path == cell.path:
+                continue
+            try:
+                other = read_cell(path)
+            except DamagedCellError:
+                continue
+            if not other.verify():
+                return other
+    return None

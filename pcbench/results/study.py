@@ -306,7 +306,7 @@ def load_results(*directories: str | Path, **wanted: Any) -> Study:
     requests: list[Placed] = []
     problems: list[str] = []
     clashing: set[str] = set()
-    for directory in dict.fromkeys(found for each in directories for found in _results_below(Path(each))):
+    for directory in dict.fromkeys(found for each in directories for found in results_below(Path(each))):
         try:
             requests += [Placed(directory, request) for request in read_requests(directory).requests]
         except UserError as error:
@@ -336,7 +336,7 @@ def load_results(*directories: str | Path, **wanted: Any) -> Study:
     return study.select(**wanted) if wanted else study
 
 
-def _results_below(root: Path) -> Iterator[Path]:
+def results_below(root: Path) -> Iterator[Path]:
     """Directories with cells or requests, at any depth; links are not followed."""
     if not root.is_dir():
         raise UserError(

@@ -85,6 +85,8 @@ def test_run_json_that_is_merged(directory: Path, folder: Path) -> None:
             _, problems = merge([directory], target)
         printable(problems)
         assert {entry.name for entry in folder.iterdir()} == {"run", "together"}
+        if problems:  # damage is told of, and what is whole is copied
+            raise UserError(problems[0])
 
     survive(together, [path.read_bytes()])
 

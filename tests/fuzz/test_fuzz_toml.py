@@ -52,7 +52,7 @@ version = 2
 description = ""
 [[perturbations]]
 kind = "attack"
-attack = "pgd-linf"
+attack = "pgd"
 options = { steps = 8 }
 at = [0, "T/2", "T"]
 epsilons = ["1/2040", 0.25]

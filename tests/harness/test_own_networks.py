@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from pcbench.keys import Condition, read_key
 from pcbench.results.requests import read_requests
@@ -120,10 +121,35 @@ def test_a_suite_of_ones_own_can_be_repeated_from_run_json_alone(home: Path) -> 
     assert request.asked["suite"] == ["own.toml"]
     sys.path.insert(0, str(home))
     try:
-        findings = list(verify(home / "run", rerun=2))
+        findings = list(verify(home / "run", rerun=2, trust=("mymodel",)))
     finally:
         sys.path.remove(str(home))
         for name in ("mymodel", "parts"):
             sys.modules.pop(name, None)
     assert [finding.verdict for finding in findings if finding.what == "rerun"] == ["ok", "ok"]
     assert {finding.verdict for finding in findings} == {"ok"}
+
+
+def test_networks_that_differ_in_a_number_of_theirs_have_keys_of_their_own(tmp_path: Path) -> None:
+    from torch import nn
+
+    import pcbench
+
+    class Scaled(nn.Module):
+        def __init__(self, gain: float) -> None:
+            super().__init__()
+            self.gain = gain
+            self.layer = nn.Linear(3, 1000)
+            nn.init.ones_(self.layer.weight)
+            nn.init.constant_(self.layer.bias, 0.5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.gain * self.layer(images.mean((2, 3)))
+            return logits
+
+    declare = pcbench.network(size=32, resize=32, classes="imagenet", normalises=True)
+    for gain in (1.0, -1.0, 1.0):
+        pcbench.run(
+            model=declare(Scaled(gain)), data="samples", limit=2, suite="clean", output=tmp_path / "run", workers=0
+        )
+    assert len(load_results(tmp_path / "run").cells) == 2

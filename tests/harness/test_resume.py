@@ -165,3 +165,30 @@ def test_a_line_of_progress_that_broke_off_is_dropped_when_the_run_goes_on(tmp_p
     text = path.read_text()
     assert text.startswith(whole)
     assert [json.loads(line)["event"] for line in text[len(whole) :].splitlines()] == ["start", "end"]
+
+
+def damage(path: Path) -> None:
+    """Other bytes in the records of a cell; key and seal stay readable."""
+    content = bytearray(path.read_bytes())
+    for place in range(60, 200):
+        content[place] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+def test_a_cell_with_damaged_records_is_computed_again(tmp_path: Path, suite: str) -> None:
+    result = sweep(tmp_path / "run", suite)
+    before = contents(result.directory)
+    damage(result.study.cells[0].path)
+    assert load_results(result.directory).cells[0].verify() != ""
+    assert contents(sweep(tmp_path / "run", suite).directory) == before
+
+
+@pytest.mark.parametrize("order", [("bad", "good"), ("good", "bad")])
+def test_merging_takes_the_copy_that_is_whole(tmp_path: Path, suite: str, order: tuple[str, str]) -> None:
+    good = sweep(tmp_path / "good", suite)
+    bad = sweep(tmp_path / "bad", suite)
+    damage(bad.study.cells[0].path)
+    command("merge", *(tmp_path / name for name in order), "--output", tmp_path / "merged", "--no-figures")
+    assert contents(tmp_path / "merged") == contents(good.directory)
+    command("merge", tmp_path / "good", "--output", tmp_path / "bad", "--no-figures")  # which mends it
+    assert contents(tmp_path / "bad") == contents(good.directory)

@@ -20,9 +20,10 @@ from pcbench.cli.app import main
 from pcbench.harness.run import run
 from pcbench.harness.verify import Finding, verify
 from pcbench.numerics import NUMERICS
-from pcbench.results.cell import Answers, Cell, encode, reduced
+from pcbench.results.cell import Answers, Cell, _encode, encode, reduced
 from pcbench.results.study import load_results
 
+TRUST = ("tiny_models",)
 SUITE = """
 name = "few"
 version = 1
@@ -55,7 +56,7 @@ def results(original: Path, tmp_path: Path) -> Path:
 
 
 def checked(directory: Path, rerun: int = 0) -> list[Finding]:
-    return list(verify(directory, rerun=rerun))
+    return list(verify(directory, rerun=rerun, trust=TRUST))
 
 
 def wrong(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -87,7 +88,7 @@ def test_a_fresh_run_is_ok_and_nothing_is_written(results: Path, capsys: pytest.
         ("key", "ok"): 3,
         ("rerun", "ok"): 3,
     }
-    assert ended("verify", str(results), "--rerun", "1", "--json") == 0
+    assert ended("verify", str(results), "--rerun", "1", "--json", "--trust", "tiny_models") == 0
     found = json.loads(capsys.readouterr().out)
     assert Counter(each["what"] for each in found)["rerun"] == 1
     assert files(results) == before
@@ -155,7 +156,7 @@ def test_an_exchanged_cell_is_found_when_it_is_computed_again(results: Path) -> 
     ((what, why),) = wrong(checked(results, rerun=3))
     assert what == "rerun"
     assert why.startswith("1 of 18 answers (prediction) are others; computed there with ")
-    assert ended("verify", str(results), "--rerun", "3") == 1
+    assert ended("verify", str(results), "--rerun", "3", "--trust", "tiny_models") == 1
 
 
 def test_cells_of_other_parameters_are_found(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,13 +191,13 @@ def test_cells_of_other_images_are_found(tmp_path: Path) -> None:
         workers=0,
         figures=False,
     )
-    assert verdicts(list(verify(tmp_path / "run", where)))["key", "ok"] == 3
+    assert verdicts(list(verify(tmp_path / "run", where, trust=TRUST)))["key", "ok"] == 3
     picture("1.png", 9)
-    found = wrong(list(verify(tmp_path / "run", where)))
+    found = wrong(list(verify(tmp_path / "run", where, trust=TRUST)))
     assert [what for what, _ in found] == ["key"] * 3
     assert all("data.fingerprint is " in why for _, why in found)
     picture("3.png", 3)  # more of them: another set of images, of which nothing here can say anything
-    findings = list(verify(tmp_path / "run", where, rerun=3))
+    findings = list(verify(tmp_path / "run", where, rerun=3, trust=TRUST))
     assert verdicts(findings)["key", "cannot be checked"] == 3
     assert verdicts(findings)["rerun", "cannot be checked"] == 1
     assert wrong(findings) == []
@@ -264,3 +265,90 @@ def test_cells_that_were_reduced_to_their_answers_are_computed_again_as_well(res
 def test_no_results_are_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("verify", str(tmp_path)) == 2
     assert capsys.readouterr().err.startswith("error: no results in ")
+
+
+def forged(cell: Cell, change: Callable[[pa.Table], pa.Table], **provenance: object) -> None:
+    """Change records and seal them anew, as somebody who has this package can."""
+    table = change(cell.table(cell.columns))
+    cell.path.write_bytes(_encode(cell.key, table, {**cell.provenance, **provenance}, cell.report))
+
+
+def set_column(name: str, values: object) -> Callable[[pa.Table], pa.Table]:
+    return lambda table: table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+
+
+@pytest.mark.parametrize("column", ["correct", "timestep", "image"])
+def test_records_that_contradict_themselves_are_found_without_computing(results: Path, column: str) -> None:
+    cell = load_results(results).cells[0]
+    there = cell.column(column)
+    values = {
+        "correct": np.ones(len(there), dtype=bool),
+        "timestep": np.zeros(len(there), dtype=np.int16),
+        "image": ["one", *there.tolist()[1:]],
+    }
+    forged(cell, set_column(column, values[column]))
+    assert any(what == "records" and repr(column) in why for what, why in wrong(checked(results)))
+
+
+@pytest.mark.parametrize("column", ["label", "confidence", "nll", "prediction_cumulative"])
+def test_all_that_a_cell_says_is_computed_again(results: Path, column: str) -> None:
+    cell = load_results(results).cells[0]
+    there = cell.column(column)
+
+    def change(table: pa.Table) -> pa.Table:
+        if column != "label":
+            return set_column(column, there * 0 + (1 if there.dtype.kind == "f" else 2))(table)
+        table = set_column("label", cell.column("prediction").astype(there.dtype))(table)
+        return set_column("correct", np.ones(len(there), dtype=bool))(table)
+
+    forged(cell, change)
+    assert any(what == "rerun" for what, _ in wrong(checked(results, rerun=3)))
+
+
+def test_a_network_that_says_it_has_no_dynamics_is_found_when_it_is_computed_again(results: Path) -> None:
+    cell = load_results(results).cells[0]
+    model = {**cell.provenance["model"], "has_dynamics": False}
+    forged(cell, lambda table: table, model=model)
+    assert any("has_dynamics" in why for what, why in wrong(checked(results, rerun=3)) if what == "rerun")
+
+
+def test_columns_of_the_key_are_the_keys(results: Path) -> None:
+    cell = load_results(results).cells[0]
+    metadata = pq.ParquetFile(cell.path).metadata.metadata
+    table = pq.read_table(cell.path)
+    table = set_column("model", ["pvgg16"] * len(table))(table)
+    with pq.ParquetWriter(cell.path, table.schema.remove_metadata(), store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({name: metadata[name] for name in (b"pcbench", b"pcbench-seal")})
+    assert ("records", f"{cell.path.name}: column 'model' is not what the key says") in wrong(checked(results))
+
+
+def test_code_that_run_json_names_is_not_run(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_network.py").write_text("import pathlib; pathlib.Path('ran').touch()\ndef net(): return None\n")
+    monkeypatch.chdir(tmp_path)
+    path = results / "run.json"
+    whole = path.read_text()
+    for text in (
+        whole.replace("tiny_models:tiny", "evil_network:net"),
+        whole.replace('"kind": "noise"', '"kind": "evil_network:net"'),
+    ):
+        assert text != whole
+        path.write_text(text)
+        findings = checked(results, rerun=1)
+        assert any("evil_network:net is code that a file names" in finding.why for finding in findings)
+        assert not (tmp_path / "ran").exists()
+
+
+def test_missing_cells_and_tables_without_cells_are_found(results: Path) -> None:
+    cells = load_results(results).cells
+    cells[0].path.unlink()
+    assert any("asks for it: not there" in why for _, why in wrong(checked(results)))
+    for cell in cells[1:]:
+        cell.path.unlink()
+    assert "accuracy.csv" in {what for what, _ in wrong(checked(results))}
+
+
+def test_a_table_whose_head_has_moved_is_found(results: Path) -> None:
+    head, *rows = (results / "accuracy.csv").read_text().splitlines()
+    (results / "accuracy.csv").write_text("\n".join([*rows, head]) + "\n")
+    assert "accuracy.csv" in {what for what, _ in wrong(checked(results))}
