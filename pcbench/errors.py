@@ -25,6 +25,10 @@ class UserError(_OneLine):
     """Bad input: one line that says what is wrong and what would be right. The command line exits with 2."""
 
 
+class MissingPackageError(UserError):
+    """Bad input, here: it needs an optional package that is not installed."""
+
+
 class RunError(_OneLine):
     """A run failed on its way; what was finished is kept. The command line exits with 1."""
 

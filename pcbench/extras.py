@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from pcbench.errors import UserError
+from pcbench.errors import MissingPackageError
 
 
 def require(module: str, extra: str | None, what: str = "this", package: str | None = None) -> Any:
@@ -17,7 +17,7 @@ def require(module: str, extra: str | None, what: str = "this", package: str | N
         package: as pip calls it, where that is not the first part of the module's name.
 
     Raises:
-        UserError: it is not installed, or lacks a package that it needs itself.
+        MissingPackageError: it is not installed, or lacks a package that it needs itself.
 
     >>> require("json", None).loads("1")
     1
@@ -29,4 +29,4 @@ def require(module: str, extra: str | None, what: str = "this", package: str | N
         known = error.name is None or error.name.partition(".")[0] == module.partition(".")[0]
         missing = name if known else f"{name} together with {error.name}"
         how = f"pip install {name}" if extra is None else f"pip install 'pcbench[{extra}]'"
-        raise UserError(f"{what} needs {missing}, which is not installed: {how}") from None
+        raise MissingPackageError(f"{what} needs {missing}, which is not installed: {how}") from None

@@ -110,8 +110,8 @@ class Suites(Table):
             yield (
                 f"`{row['name']}`",
                 str(row["version"]),
-                str(row["conditions"]),
-                str(row["description"]),
+                "-" if row["conditions"] is None else str(row["conditions"]),
+                f"{row['description']}; needs an extra: `pcbench suites`" if row["needs"] else str(row["description"]),
                 _code(perturbations),
             )
 

@@ -115,7 +115,7 @@ def robust_summary(robust: pd.DataFrame) -> Group:
             )
         parts += [_heading(str(model), str(suite)), shown]
         if doubted:
-            parts.append(f"[red]upper bounds only, the attacks are in doubt: {doubted}[/]")
+            parts.append(f"[red]upper bounds only, the attacks are in doubt: {escape(str(doubted))}[/]")
     return Group(*parts)
 
 

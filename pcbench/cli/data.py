@@ -16,6 +16,7 @@ def command(name: str | None, as_json: bool, download: Path | None) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pcbench.data.dataset import DATA
     from pcbench.data.registry import list_data, load_data
@@ -50,7 +51,7 @@ def command(name: str | None, as_json: bool, download: Path | None) -> None:
     table.add_column("what it is, and how to get it")
     for row in rows:
         needs = "" if row["at_hand"] else f"; {row['needs']}"
-        table.add_row(str(row["name"]), "yes" if row["at_hand"] else "no", f"{row['description']}{needs}")
+        table.add_row(str(row["name"]), "yes" if row["at_hand"] else "no", Text(f"{row['description']}{needs}"))
     Console().print(table)
     click.echo("Also a path: a folder of class folders, a .npz file, the root of an ImageNet-C or CIFAR-C copy;")
     click.echo("or package.module:function, which returns the images.")

@@ -14,6 +14,7 @@ def command(name: str | None, as_json: bool) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pcbench.suites.registry import describe, list_suites, load_suite
 
@@ -27,7 +28,9 @@ def command(name: str | None, as_json: bool) -> None:
         table.add_column("conditions", justify="right")
         table.add_column("what it asks")
         for row in rows:
-            table.add_row(str(row["name"]), str(row["conditions"]), str(row["description"]))
+            count = "?" if row["conditions"] is None else str(row["conditions"])
+            needs = f" ({row['needs']})" if row["needs"] else ""
+            table.add_row(str(row["name"]), count, Text(f"{row['description']}{needs}"))
         Console().print(table)
         return
     suite = load_suite(name)

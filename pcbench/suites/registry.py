@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from pcbench.errors import UserError, did_you_mean
+from pcbench.errors import MissingPackageError, UserError, did_you_mean
 from pcbench.keys import Condition
 from pcbench.perturbations.base import KINDS
 from pcbench.tables import Strict, first_problem
@@ -65,8 +65,22 @@ def suite_names() -> list[str]:
 
 
 def list_suites() -> list[dict[str, object]]:
-    """Every suite of the package: name, version, description, measure, conditions (their number), perturbations."""
-    return [describe(load_suite(name)) for name in suite_names()]
+    """Every suite of the package.
+
+    Returns:
+        Of each: name, version, description, measure, conditions (their number), perturbations, and needs: "", or what
+        has to be installed before it can be run or counted (conditions is None then, perturbations empty).
+    """
+    return [_listed(path) for path in _shipped().values()]
+
+
+def _listed(path: Path) -> dict[str, object]:
+    try:
+        return describe(read_suite(path))
+    except MissingPackageError as error:
+        read = _read(path)
+        nothing = Suite(read.name, read.version, read.description, read.measure, read.timesteps, [])
+        return {**describe(nothing), "conditions": None, "needs": str(error)}
 
 
 def describe(suite: Suite) -> dict[str, object]:
@@ -78,6 +92,7 @@ def describe(suite: Suite) -> dict[str, object]:
         "measure": suite.measure,
         "conditions": len(suite.conditions),
         "perturbations": list(dict.fromkeys(condition.perturbation for condition in suite.conditions)),
+        "needs": "",
     }
 
 
@@ -100,10 +115,7 @@ def load_suite(name: str) -> Suite:
 
 def read_suite(path: Path) -> Suite:
     """A suite file. Raises UserError: not TOML, a key missing, unknown or of the wrong kind, or conditions twice."""
-    try:
-        read = SuiteFile.model_validate(read_toml(path, f"suite file {path.name}"))
-    except ValidationError as error:
-        raise UserError(f"suite file {path.name}: {first_problem(error, list(SuiteFile.model_fields))}") from None
+    read = _read(path)
     conditions = [condition for table in read.perturbations for condition in _conditions(read.name, table)]
     seen: set[Condition] = set()
     for condition in conditions:
@@ -111,6 +123,13 @@ def read_suite(path: Path) -> Suite:
             raise UserError(f"suite {read.name} has {condition.perturbation} at {condition.severity:g} twice")
         seen.add(condition)
     return Suite(read.name, read.version, read.description, read.measure, read.timesteps, conditions)
+
+
+def _read(path: Path) -> SuiteFile:
+    try:
+        return SuiteFile.model_validate(read_toml(path, f"suite file {path.name}"))
+    except ValidationError as error:
+        raise UserError(f"suite file {path.name}: {first_problem(error, list(SuiteFile.model_fields))}") from None
 
 
 def _conditions(suite: str, table: Mapping[str, object]) -> list[Condition]:

@@ -1,7 +1,10 @@
 """The suites that come with the package."""
 
+import sys
+
 import pytest
 
+from pcbench.cli.app import main
 from pcbench.perturbations.corruptions.constants import BENCHMARK_NAMES, NAMES
 from pcbench.suites.registry import list_suites, load_suite, suite_names
 
@@ -32,3 +35,19 @@ def test_the_list_says_what_each_suite_asks() -> None:
     rows = {row["name"]: row for row in list_suites()}
     assert rows["imagenet-c"]["conditions"] == 75
     assert rows["manifold"]["measure"] == "representations"
+
+
+def test_a_suite_that_needs_a_missing_package_is_listed_with_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchattacks", None)  # as where it is not installed
+    rows = {row["name"]: row for row in list_suites()}
+    assert set(rows) == set(suite_names())
+    row = rows["adversarial-thorough"]
+    assert row["conditions"] is None
+    assert str(row["needs"]).endswith("pip install 'pcbench[attacks]'")
+    assert [name for name, row in rows.items() if row["needs"]] == ["adversarial-thorough"]
+    with pytest.raises(SystemExit) as end:
+        main(["suites"])
+    assert end.value.code == 0
+    assert "pcbench[attacks]" in "".join(capsys.readouterr().out.split())
