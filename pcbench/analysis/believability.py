@@ -5,7 +5,7 @@ an independent strong attack on what is left. They cannot prove that an attack w
 are paired by image. What a condition was is read from the typed columns, see `pcbench.analysis.attacks`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -463,8 +463,9 @@ def _square(cells: _Cells, yardstick: _Cells) -> Check:
 
 def _power(blind: _Condition, yardstick: _Cells) -> float | None:
     """What the same attack breaks of the yardstick's attacked images; None where it was not run there."""
-    same: Callable[[_Condition], bool] = lambda one: one.label == blind.label and one.ball == blind.ball  # noqa: E731
-    shares = [1 - float(one.survivors().mean()) for one in yardstick.all if same(one) and len(one.survivors())]
+    wanted = (blind.label, blind.ball)
+    alike = [one for one in yardstick.all if (one.label, one.ball) == wanted]
+    shares = [1 - float(one.survivors().mean()) for one in alike if len(one.survivors())]
     return max(shares, default=None)
 
 
